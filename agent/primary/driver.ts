@@ -1,0 +1,68 @@
+import type { z } from 'zod';
+import type { CommandOutput } from '../../shared/commands/index.ts';
+import type { Capacity, ImageFormat } from '../../shared/model.ts';
+import type { Sink } from '../transfer/ends.ts';
+
+/** A kind of primary storage: one file that exports this and one line in `registry.ts`. */
+export interface PrimaryDriver<C = unknown> {
+  type: string;
+  title: string;
+  /** Whether all hosts that connect see one and the same pool. */
+  shared: boolean;
+  /** Settings. Fields with `.meta({ writeOnly: true })` are secrets; every field has a `describe`. */
+  config: z.ZodType<C>;
+  /**
+   * Makes the pool usable on this host (mounts it where need be) and checks its identity: a place that shows another pool, or none,
+   * is POOL_IDENTITY. With `initialize`, a place without pool.json that is empty becomes this pool. Repeating it is safe and cheap.
+   */
+  connect(pool: { id: string; config: C }, options: { initialize: boolean; signal: AbortSignal }): Promise<Pool>;
+}
+
+export interface VolumeSpec {
+  id: string;
+  layerId: string;
+}
+
+/** A file or device that qemu-img may open, always with its format said. */
+export interface DiskFile {
+  path: string;
+  format: ImageFormat;
+}
+
+/**
+ * An open pool. What every driver holds to:
+ * - a cache entry, a volume or a trash entry is there whole or not at all; unfinished work lives in `tmp/<taskId>/` only;
+ * - nothing outside the pool's root is read, written or removed, whatever links somebody planted in it;
+ * - repeating a call that was done already succeeds and changes nothing.
+ */
+export interface Pool {
+  initialized: boolean;
+  capacity(): Promise<Capacity>;
+  usage(signal: AbortSignal): Promise<CommandOutput<'pool.usage'>>;
+  /** A folder for the unfinished work of one task, on the pool itself, so that a rename publishes it. Removed when disposed of. */
+  scratch(taskId: string): Promise<AsyncDisposable & { path: string }>;
+  /** The cached image, or undefined. */
+  cached(imageId: string, format: ImageFormat): Promise<{ size: number; allocated: number } | undefined>;
+  /** Where a cached image arrives: published read-only. */
+  cacheSink(taskId: string, image: { id: string; format: ImageFormat }, size: number): Promise<Sink>;
+  /** The cached image as a file for qemu-img. */
+  cacheFile(imageId: string, format: ImageFormat): DiskFile;
+  evict(imageId: string): Promise<{ freed: number }>;
+  /** All of the volumes or none: empty ones, or linked clones of a cached image. */
+  createVolumes(
+    taskId: string,
+    volumes: VolumeSpec[],
+    size: number,
+    backing: { imageId: string; format: ImageFormat } | null,
+    signal: AbortSignal,
+    progress: (done: number) => void,
+  ): Promise<{ allocated: number }>;
+  /** The volume's top layer for qemu-img. VOLUME_MISSING where it is not. */
+  volumeFile(volumeId: string, layerId: string): Promise<DiskFile>;
+  trash(volumeIds: string[]): Promise<string[]>;
+  purge(before: Date, signal: AbortSignal): Promise<{ removed: string[]; freed: number }>;
+  /** Removes what dead tasks of this host left. */
+  sweep(taskIds: string[]): Promise<void>;
+  /** Unmounts; with `forget`, pool.json goes too (refused where volumes are left). */
+  disconnect(forget: boolean): Promise<void>;
+}

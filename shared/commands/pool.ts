@@ -1,0 +1,58 @@
+import { z } from 'zod';
+import { Bytes, Capacity, Id, Time } from '../model.ts';
+import { command } from './command.ts';
+import { PoolRef } from './refs.ts';
+
+export const poolCommands = [
+  command({
+    kind: 'pool.connect',
+    summary: 'Mounts the pool where it must be mounted, checks its identity (pool.json) and tells its capacity',
+    input: z.strictObject({ pool: PoolRef, initialize: z.boolean().describe('write pool.json where there is none yet') }),
+    output: z.object({ capacity: Capacity, initialized: z.boolean() }),
+  }),
+  command({
+    kind: 'pool.disconnect',
+    summary: 'Unmounts the pool; its files stay',
+    input: z.strictObject({ pool: PoolRef, forget: z.boolean().describe('the pool leaves cistern: remove pool.json, which must be the only thing in use') }),
+    output: z.object({}),
+  }),
+  command({
+    kind: 'pool.usage',
+    summary: 'Measures the pool: free space, cache, trash and what each volume takes',
+    input: z.strictObject({ pool: PoolRef }),
+    output: z.object({
+      capacity: Capacity,
+      cache: z.array(z.object({ imageId: Id, allocated: Bytes })),
+      volumes: z.array(z.object({ id: Id, allocated: Bytes })),
+      trash: z.array(z.object({ id: Id, allocated: Bytes, deletedAt: Time })),
+    }),
+  }),
+  command({
+    kind: 'pool.purge',
+    summary: 'Empties the trash of volumes deleted before a time',
+    input: z.strictObject({ pool: PoolRef, before: Time }),
+    output: z.object({ removed: z.array(Id), freed: Bytes }),
+  }),
+  command({
+    kind: 'cache.fill',
+    summary: 'Brings an image into the pool\'s image cache; does nothing where it is there already',
+    input: z.strictObject({
+      pool: PoolRef,
+      image: z.strictObject({ id: Id, format: z.enum(['qcow2', 'raw']) }),
+      stores: z.array(z.strictObject({ id: Id, type: z.string(), config: z.record(z.string(), z.unknown()) })).min(1).describe('replicas, tried in this order'),
+    }),
+    output: z.object({
+      size: Bytes,
+      allocated: Bytes,
+      virtualSize: Bytes,
+      alreadyThere: z.boolean(),
+      transfer: z.unknown().optional(),
+    }),
+  }),
+  command({
+    kind: 'cache.evict',
+    summary: 'Removes an image from the pool\'s image cache',
+    input: z.strictObject({ pool: PoolRef, imageId: Id }),
+    output: z.object({ freed: Bytes }),
+  }),
+] as const;

@@ -1,0 +1,25 @@
+import { z } from 'zod';
+import { DriverConfig, Id, ImageFormat } from '../model.ts';
+
+/** A primary storage as an agent needs it: every command carries it whole, so an agent keeps no copy of the configuration. */
+export const PoolRef = z.strictObject({ id: Id, type: z.string(), config: DriverConfig });
+export type PoolRef = z.infer<typeof PoolRef>;
+
+/** A backup storage as an agent needs it, secrets included. */
+export const StoreRef = z.strictObject({ id: Id, type: z.string(), config: DriverConfig });
+export type StoreRef = z.infer<typeof StoreRef>;
+
+export const ImageRef = z.strictObject({ id: Id, format: ImageFormat });
+export type ImageRef = z.infer<typeof ImageRef>;
+
+/** How bytes went: what `cistern operation show` prints of a transfer. */
+export const TransferSummary = z.object({
+  lane: z.string().describe('the way that was chosen, such as ranges or stream'),
+  streams: z.int(),
+  parts: z.int(),
+  zeroParts: z.int().describe('parts of zeros, which were not moved'),
+  bytes: z.int().describe('size of the object'),
+  moved: z.int().describe('bytes that crossed'),
+  seconds: z.number(),
+});
+export type TransferSummary = z.infer<typeof TransferSummary>;

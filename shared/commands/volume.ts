@@ -1,0 +1,44 @@
+import { z } from 'zod';
+import { Bytes, Id, ImageFormat } from '../model.ts';
+import { command } from './command.ts';
+import { Published } from './image.ts';
+import { ImageRef, PoolRef, StoreRef } from './refs.ts';
+
+export const volumeCommands = [
+  command({
+    kind: 'volume.create',
+    summary: 'Makes volumes: empty, or linked clones of a cached image; all of them or none',
+    input: z.strictObject({
+      pool: PoolRef,
+      volumes: z.array(z.strictObject({ id: Id, layerId: Id })).min(1).max(1000),
+      size: Bytes.nullable().describe('null: the image\'s virtual size'),
+      backing: z.strictObject({ imageId: Id, format: ImageFormat, virtualSize: Bytes }).nullable(),
+    }),
+    output: z.object({ size: Bytes, allocated: Bytes.describe('of each volume') }),
+  }),
+  command({
+    kind: 'volume.resize',
+    summary: 'Grows a volume; refused while a program has it open',
+    input: z.strictObject({ pool: PoolRef, volumeId: Id, layerId: Id, size: Bytes }),
+    output: z.object({ size: Bytes, allocated: Bytes }),
+  }),
+  command({
+    kind: 'volume.delete',
+    summary: 'Moves volumes to the trash; what is gone already is no error',
+    input: z.strictObject({ pool: PoolRef, volumeIds: z.array(Id).min(1).max(1000) }),
+    output: z.object({ trashed: z.array(Id) }),
+  }),
+  command({
+    kind: 'volume.upload',
+    summary: 'Flattens a volume and publishes it as an image on backup storages',
+    input: z.strictObject({
+      pool: PoolRef,
+      volumeId: Id,
+      layerId: Id,
+      image: ImageRef,
+      compress: z.boolean(),
+      stores: z.array(StoreRef).min(1),
+    }),
+    output: Published,
+  }),
+] as const;

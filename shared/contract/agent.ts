@@ -1,0 +1,47 @@
+import { z } from 'zod';
+import { AnyCommandMessage } from '../commands/index.ts';
+import { Facts, Id } from '../model.ts';
+import { TaskReport } from '../task.ts';
+import { routes } from './route.ts';
+
+const task = z.object({ id: Id });
+
+/** The HTTP interface of an agent. */
+export const agentRoutes = routes({
+  createTask: {
+    method: 'post',
+    path: '/v1/tasks',
+    tag: 'tasks',
+    summary: 'Start a task',
+    description: 'The controller chooses the id; the same id sent twice returns the report of the first one.',
+    body: z.strictObject({ id: Id, command: AnyCommandMessage }),
+    status: 202,
+    output: TaskReport,
+  },
+  listTasks: { method: 'get', path: '/v1/tasks', tag: 'tasks', summary: 'List tasks that run or ended lately', status: 200, output: z.object({ items: z.array(TaskReport) }) },
+  getTask: { method: 'get', path: '/v1/tasks/:id', tag: 'tasks', summary: 'Show a task', params: task, status: 200, output: TaskReport },
+  cancelTask: { method: 'delete', path: '/v1/tasks/:id', tag: 'tasks', summary: 'Cancel a task', params: task, status: 202, output: TaskReport },
+  putTaskInput: {
+    method: 'put',
+    path: '/v1/tasks/:id/input',
+    tag: 'tasks',
+    summary: 'Send the bytes that a task with an upload source waits for',
+    params: task,
+    bodyStream: true,
+    status: 200,
+    output: z.object({ received: z.int() }),
+  },
+  facts: { method: 'get', path: '/v1/facts', tag: 'agent', summary: 'Tools, drivers, kernel and capacity of the host', status: 200, output: Facts },
+  setController: {
+    method: 'put',
+    path: '/v1/controller',
+    tag: 'agent',
+    summary: 'Tell the agent where to report',
+    description: 'Only who holds the agent\'s token can say this. The agent keeps it over restarts.',
+    body: z.strictObject({ url: z.url({ protocol: /^https?$/ }), hostId: Id, token: z.string().min(16).max(256) }),
+    status: 200,
+    output: z.object({ hostId: Id }),
+  },
+  healthz: { method: 'get', path: '/healthz', tag: 'agent', summary: 'Whether the agent serves', auth: false, status: 200, output: z.object({ status: z.literal('ok') }) },
+  metrics: { method: 'get', path: '/metrics', tag: 'agent', summary: 'Prometheus metrics', status: 200, outputStream: 'text/plain' },
+});

@@ -1,0 +1,51 @@
+import { z } from 'zod';
+import { Cluster, Host, Name, Operation, State, Status } from '../model.ts';
+import { listOf, page, ref } from './lists.ts';
+import { routes } from './route.ts';
+
+export const hostRoutes = routes({
+  listHosts: {
+    method: 'get',
+    path: '/api/v1/hosts',
+    tag: 'hosts',
+    summary: 'List hosts',
+    query: page.extend({ cluster: z.string().optional(), status: Status.optional(), state: State.optional() }),
+    status: 200,
+    output: listOf(Host),
+  },
+  getHost: { method: 'get', path: '/api/v1/hosts/:ref', tag: 'hosts', summary: 'Show a host', params: ref, status: 200, output: Host },
+  addHost: {
+    method: 'post',
+    path: '/api/v1/hosts',
+    tag: 'hosts',
+    summary: 'Add a host by the address and token of its agent',
+    body: z.strictObject({
+      name: Name,
+      url: z.url({ protocol: /^https?$/ }).describe('base URL of the agent'),
+      token: z.string().min(16).max(256).describe('bearer token of the agent; stored encrypted'),
+      cluster: Name.default('default').describe('made when there is none of that name'),
+    }),
+    starts: true,
+    status: 202,
+    output: Operation,
+  },
+  updateHost: {
+    method: 'patch',
+    path: '/api/v1/hosts/:ref',
+    tag: 'hosts',
+    summary: 'Rename a host, or enable it, disable it or put it into maintenance',
+    params: ref,
+    body: z.strictObject({ name: Name.optional(), state: State.optional() }),
+    status: 200,
+    output: Host,
+  },
+  reconnectHost: { method: 'post', path: '/api/v1/hosts/:ref/reconnect', tag: 'hosts', summary: 'Connect to the agent again and read its facts', params: ref, starts: true, status: 202, output: Operation },
+  removeHost: { method: 'delete', path: '/api/v1/hosts/:ref', tag: 'hosts', summary: 'Remove a host; refused while volumes lie on its local pools', params: ref, starts: true, status: 202, output: Operation },
+});
+
+export const clusterRoutes = routes({
+  listClusters: { method: 'get', path: '/api/v1/clusters', tag: 'clusters', summary: 'List clusters', query: page, status: 200, output: listOf(Cluster) },
+  getCluster: { method: 'get', path: '/api/v1/clusters/:ref', tag: 'clusters', summary: 'Show a cluster', params: ref, status: 200, output: Cluster },
+  createCluster: { method: 'post', path: '/api/v1/clusters', tag: 'clusters', summary: 'Create a cluster', body: z.strictObject({ name: Name }), status: 201, output: Cluster },
+  deleteCluster: { method: 'delete', path: '/api/v1/clusters/:ref', tag: 'clusters', summary: 'Delete a cluster that has no host and no storage', params: ref, status: 204 },
+});

@@ -1,0 +1,25 @@
+import { createHash, randomBytes } from 'node:crypto';
+
+/** A new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits, so ids sort by the time they were made. */
+export function newId(now = Date.now()): string {
+  return format(now, randomBytes(10));
+}
+
+/**
+ * The same UUIDv7 for the same `parent` and `name`, carrying the parent's time. The controller names tasks this way, so a
+ * controller that follows a dead one sends the very id that was sent before and finds the task again.
+ */
+export function derivedId(parent: string, name: string): string {
+  const millis = parseInt(parent.replaceAll('-', '').slice(0, 12), 16);
+  return format(millis, createHash('sha256').update(`${parent}\n${name}`).digest().subarray(0, 10));
+}
+
+function format(millis: number, random: Buffer): string {
+  const bytes = Buffer.alloc(16);
+  bytes.writeUIntBE(millis, 0, 6);
+  random.copy(bytes, 6);
+  bytes[6] = 0x70 | (bytes[6]! & 0x0f);
+  bytes[8] = 0x80 | (bytes[8]! & 0x3f);
+  const hex = bytes.toString('hex');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}
