@@ -17,6 +17,7 @@ interface ErrorKind {
  */
 export const ERRORS = {
   // requests
+  CONTROLLER_UNREACHABLE: { status: 503, retryable: true, title: 'The controller does not answer', action: 'Check that cistern-controller runs and that CISTERN_URL (or --url) names its address.' },
   BAD_REQUEST: { status: 400, retryable: false, title: 'The request is not valid', action: 'Correct the fields named in the detail and send it again.' },
   UNAUTHORIZED: { status: 401, retryable: false, title: 'The bearer token is missing or wrong', action: 'Send "Authorization: Bearer TOKEN" with the token that the service wrote to its token file at first start.' },
   NOT_FOUND: { status: 404, retryable: false, title: 'There is no such thing', action: 'Check the name or id with the list command; it may have been deleted.' },

@@ -1,0 +1,86 @@
+import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express';
+import { z } from 'zod';
+import type { Route, RouteOutput, RouteRequest, Routes } from '../contract/route.ts';
+import { CisternError, toProblem } from '../errors.ts';
+
+/** What a handler gets besides its checked input. */
+export interface RouteContext {
+  req: Request;
+  res: Response;
+}
+
+/** One function for each route of a table: a missing or a wrong one does not compile. */
+export type RouteHandlers<T extends Routes> = {
+  [K in keyof T]: (input: RouteRequest<T[K]>, context: RouteContext) => RouteOutput<T[K]> | Promise<RouteOutput<T[K]>>;
+};
+
+export interface BindOptions {
+  /** Throws UNAUTHORIZED unless the request may pass. Asked for every route but those with `auth: false`. */
+  authenticate: (req: Request) => void | Promise<void>;
+  /** Largest JSON body in bytes. */
+  bodyLimit?: number;
+}
+
+/** Serves `table` on `app`: checks input against the schemas, calls the handler and sends what it returns. */
+export function bindRoutes<T extends Routes>(app: Express, table: T, handlers: RouteHandlers<T>, options: BindOptions): void {
+  const json = express.json({ limit: options.bodyLimit ?? 2 ** 20 });
+  for (const name of Object.keys(table) as (keyof T & string)[]) {
+    const route = table[name]!;
+    const handler = handlers[name] as unknown as (input: unknown, context: RouteContext) => unknown;
+    const chain: RequestHandler[] = [];
+    if (route.auth !== false) chain.push(async (req, _res, next) => (await options.authenticate(req), next()));
+    if (route.body) chain.push(json);
+    chain.push(async (req, res) => {
+      const output = await handler(checkInput(route, req), { req, res });
+      if (route.outputStream) return;
+      if (route.output) res.status(route.status).json(output);
+      else res.status(route.status).end();
+    });
+    app[route.method](route.path, ...chain);
+  }
+}
+
+/** Ends the chain of an app: what no route took, and every error as a problem document. `onError` gets those nobody expected. */
+export function bindErrors(app: Express, onError: (error: unknown, req: Request) => void): void {
+  app.use((req: Request) => {
+    throw new CisternError('NOT_FOUND', `${req.method} ${req.path}: no such route`);
+  });
+  app.use((error: unknown, req: Request, res: Response, _next: NextFunction) => {
+    const known = fromExpress(error);
+    if (!(known instanceof CisternError) || known.code === 'INTERNAL') onError(error, req);
+    if (res.headersSent) return void res.destroy();
+    const problem = toProblem(known);
+    if (problem.status === 429 && !res.hasHeader('Retry-After')) res.setHeader('Retry-After', '1');
+    if (problem.status === 401) res.setHeader('WWW-Authenticate', 'Bearer');
+    res.status(problem.status).type('application/problem+json').send(JSON.stringify(problem));
+  });
+}
+
+function checkInput(route: Route, req: Request): RouteRequest<Route> {
+  return {
+    params: check(route.params, req.params, 'path') as never,
+    query: check(route.query ?? noQuery, req.query, 'query') as never,
+    body: check(route.body, req.body ?? {}, 'body') as never,
+  };
+}
+
+const noQuery = z.strictObject({});
+
+function check(schema: z.ZodType | undefined, value: unknown, where: string): unknown {
+  if (!schema) return undefined;
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const fields = parsed.error.issues.map(issue => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message));
+  throw new CisternError('BAD_REQUEST', `the ${where} of the request: ${fields.slice(0, 20).join('; ')}`);
+}
+
+/** Errors of express's body parser carry a `type`; the rest stay what they are. */
+function fromExpress(error: unknown): unknown {
+  const { type, status, message, limit } = (error ?? {}) as { type?: string; status?: number; message?: string; limit?: number };
+  if (error instanceof CisternError || !error) return error;
+  if (type === 'entity.too.large') return new CisternError('TOO_LARGE', `the body of the request is over ${limit} bytes`);
+  if (type === 'entity.parse.failed') return new CisternError('BAD_REQUEST', `the body of the request is not JSON: ${message}`);
+  if (type === 'request.aborted') return new CisternError('BAD_REQUEST', 'the request ended before its body was whole');
+  if (typeof status === 'number' && status >= 400 && status < 500) return new CisternError('BAD_REQUEST', message ?? 'bad request');
+  return error;
+}

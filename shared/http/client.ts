@@ -1,0 +1,99 @@
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { Readable } from 'node:stream';
+import axios, { AxiosError, type AxiosResponse } from 'axios';
+import type { Route, RouteInput, RouteResult, Routes } from '../contract/route.ts';
+import { CisternError, type ErrorCode, fromProblem, Problem } from '../errors.ts';
+
+export interface ClientOptions {
+  /** Base URL of the service, without a path. */
+  baseUrl: string;
+  token?: string;
+  /** A request without an answer for so long fails with TIMEOUT. */
+  timeoutSeconds?: number;
+  /** The code of errors where no answer came: who could not be reached. */
+  unreachable?: ErrorCode;
+}
+
+export interface CallOptions {
+  signal?: AbortSignal;
+  headers?: Record<string, string>;
+  timeoutSeconds?: number;
+  /** For routes that take a stream. */
+  stream?: Readable;
+  /** Length of `stream` where it is known. */
+  length?: number;
+}
+
+type Args<R extends Route> = Record<string, never> extends RouteInput<R> ? [input?: RouteInput<R>, options?: CallOptions] : [input: RouteInput<R>, options?: CallOptions];
+
+/** One function for each route: returns the checked answer, or throws the CisternError that the problem document stands for. */
+export type Client<T extends Routes> = { [K in keyof T]: (...args: Args<T[K]>) => Promise<RouteResult<T[K]>> } & { close(): void };
+
+/** A typed client over axios for a table of routes. Proxies of the environment are not used and redirects not followed. */
+export function createClient<T extends Routes>(table: T, options: ClientOptions): Client<T> {
+  const httpAgent = new HttpAgent({ keepAlive: true, maxSockets: 64 });
+  const httpsAgent = new HttpsAgent({ keepAlive: true, maxSockets: 64 });
+  const http = axios.create({
+    baseURL: options.baseUrl.replace(/\/+$/, ''),
+    headers: options.token ? { Authorization: `Bearer ${options.token}` } : {},
+    proxy: false,
+    maxRedirects: 0,
+    maxContentLength: 64 * 2 ** 20,
+    maxBodyLength: Infinity,
+    validateStatus: () => true,
+    httpAgent,
+    httpsAgent,
+  });
+  const call = async (route: Route, input: RouteInput<Route> | undefined, extra: CallOptions = {}): Promise<unknown> => {
+    const url = fillPath(route.path, input?.params as Record<string, string> | undefined);
+    const seconds = extra.timeoutSeconds ?? options.timeoutSeconds ?? 30;
+    const headers: Record<string, string> = { ...extra.headers };
+    if (route.bodyStream) headers['Content-Type'] = 'application/octet-stream';
+    if (extra.length !== undefined) headers['Content-Length'] = String(extra.length);
+    try {
+      const response = await http.request<unknown>({
+        method: route.method,
+        url,
+        params: input?.query,
+        data: extra.stream ?? input?.body,
+        headers,
+        // a stream has no deadline as a whole: its receiver watches that bytes come in
+        timeout: route.bodyStream ? 0 : seconds * 1000,
+        responseType: route.outputStream ? 'text' : 'json',
+        signal: extra.signal,
+      });
+      return readAnswer(route, response);
+    } catch (error) {
+      throw describe(error, route, url, options, seconds, extra.signal);
+    }
+  };
+  const client = { close: () => (httpAgent.destroy(), httpsAgent.destroy()) } as Record<string, unknown>;
+  for (const [name, route] of Object.entries(table)) client[name] = (input: RouteInput<Route> | undefined, extra?: CallOptions) => call(route, input, extra);
+  return client as Client<T>;
+}
+
+/** `/a/:id` with its parameters put in, each escaped whole. */
+export const fillPath = (path: string, params: Record<string, string> = {}): string => path.replace(/:(\w+)/g, (_, key: string) => encodeURIComponent(params[key] ?? ''));
+
+function readAnswer(route: Route, response: AxiosResponse<unknown>): unknown {
+  if (response.status >= 200 && response.status < 300) {
+    if (!route.output) return route.outputStream ? response.data : undefined;
+    const parsed = route.output.safeParse(response.data);
+    if (parsed.success) return parsed.data;
+    throw new CisternError('INTERNAL', `${route.method.toUpperCase()} ${route.path}: the answer is not what this version expects: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}`);
+  }
+  const problem = Problem.safeParse(response.data);
+  if (problem.success) throw fromProblem(problem.data);
+  throw new CisternError('INTERNAL', `${route.method.toUpperCase()} ${route.path}: HTTP ${response.status} without a problem document`);
+}
+
+function describe(error: unknown, route: Route, url: string, options: ClientOptions, seconds: number, signal: AbortSignal | undefined): unknown {
+  if (error instanceof CisternError) return error;
+  if (signal?.aborted) return new CisternError('CANCELLED', `${route.method.toUpperCase()} ${url}: cancelled`);
+  const tried = `${route.method.toUpperCase()} ${options.baseUrl}${url}`;
+  const code = error instanceof AxiosError ? error.code : undefined;
+  // the AxiosError itself is not passed on as cause: its config holds the token
+  if (code === 'ECONNABORTED' || code === 'ETIMEDOUT') return new CisternError('TIMEOUT', `${tried}: no answer within ${seconds} s`);
+  return new CisternError(options.unreachable ?? 'INTERNAL', `${tried}: ${code ?? ''} ${(error as Error).message}`.replace(/\s+/g, ' '));
+}
