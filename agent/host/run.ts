@@ -1,0 +1,191 @@
+import { type Readable } from 'node:stream';
+import { execa, type ResultPromise } from 'execa';
+import { CisternError } from '../../shared/errors.ts';
+
+/** What the kernel enforces on a child (setrlimit): bytes of address space, seconds of CPU, bytes of the largest file it writes. */
+export interface Limits {
+  addressSpace?: number;
+  cpuSeconds?: number;
+  fileSize?: number;
+}
+
+export interface RunOptions {
+  /** Aborted: the child is killed and CANCELLED thrown (or the signal's reason where that is a CisternError). */
+  signal?: AbortSignal | undefined;
+  /** Wall-clock deadline, 60 s unless said otherwise; then TIMEOUT. */
+  timeoutSeconds?: number;
+  /** What the child reads from its standard input; nothing unless given. */
+  input?: string | Uint8Array | Readable;
+  /** Added to the few variables that children get (see `childEnv`): secrets may go here, never into `args`. */
+  env?: Record<string, string>;
+  cwd?: string;
+  /** Is called with each piece of output as it comes; `stdout` of the result is then empty. */
+  onStdout?: (text: string) => void;
+  /** Takes the output as a stream of bytes, with back-pressure. Where it throws, the child is killed and its error thrown. */
+  consume?: (stdout: Readable) => Promise<void>;
+  limits?: Limits;
+  /** Most bytes that may come on stdout and on stderr, 4 MiB unless said otherwise; more is TOOL_FAILED. Streams are not counted. */
+  maxOutput?: number;
+  /** Exit codes that are no failure, [0] unless said otherwise. */
+  accept?: number[];
+}
+
+export interface RunResult {
+  stdout: string;
+  stderr: string;
+  exitCode: number;
+}
+
+/** The Debian package that brings a program: for TOOL_MISSING. */
+const PACKAGES: Record<string, string> = {
+  'qemu-img': 'qemu-utils',
+  'mount.nfs': 'nfs-common',
+  umount: 'mount',
+  ssh: 'openssh-client',
+  scp: 'openssh-client',
+  sftp: 'openssh-client',
+  xz: 'xz-utils',
+  prlimit: 'util-linux',
+};
+
+/** A child that ignores SIGTERM gets SIGKILL after this, and is left behind (it hangs in the kernel) after twice as long, in ms. */
+const KILL_AFTER = 2000;
+
+/**
+ * Runs a program to its end: argv only, never a shell, C locale, always with a deadline.
+ * Throws TOOL_MISSING, TOOL_FAILED (program, arguments, exit code and the last lines of stderr), TIMEOUT or CANCELLED.
+ * `args` show up in errors and in the process list: no secrets in them.
+ */
+export async function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const { signal, timeoutSeconds = 60, accept = [0], maxOutput = 4 * 2 ** 20 } = options;
+  throwIfAborted(signal);
+  const streamed = options.onStdout !== undefined || options.consume !== undefined;
+  const kill = new AbortController();
+  const subprocess = execa(...limited(file, args, options.limits), {
+    env: { ...childEnv(), ...options.env },
+    extendEnv: false,
+    cwd: options.cwd ?? '/',
+    reject: false,
+    stripFinalNewline: false,
+    ...(options.input === undefined ? { stdin: 'ignore' } : { input: options.input }),
+    buffer: { stdout: !streamed, stderr: true },
+    maxBuffer: maxOutput,
+    cancelSignal: signal === undefined ? kill.signal : AbortSignal.any([signal, kill.signal]),
+    timeout: timeoutSeconds * 1000,
+    forceKillAfterDelay: KILL_AFTER,
+  });
+  if (options.onStdout !== undefined) subprocess.stdout.setEncoding('utf8').on('data', options.onStdout);
+  let consumed: { error: unknown } | undefined;
+  const consuming = options.consume?.(subprocess.stdout).catch((error: unknown) => {
+    consumed = { error };
+    kill.abort();
+  });
+  const result = await settled(subprocess, signal, timeoutSeconds, [file, ...args]);
+  await consuming;
+  const shown = [file, ...args].join(' ');
+  if (signal?.aborted) throw abortReason(signal);
+  if (result.timedOut)
+    throw new CisternError(
+      'TIMEOUT',
+      `${shown}: was stopped after its deadline of ${timeoutSeconds} s${lastLines(result.stderr)}`,
+    );
+  if (result.code === 'ENOENT' && result.exitCode === undefined)
+    throw missing(options.limits === undefined ? file : 'prlimit', 'no such program in PATH');
+  if (result.exitCode === 127 && /failed to execute .*No such file/.test(result.stderr))
+    throw missing(file, 'no such program in PATH');
+  if (result.isMaxBuffer) throw new CisternError('TOOL_FAILED', `${shown}: said more than the ${maxOutput} bytes it may`);
+  // A child that failed explains a reader that failed; one that was killed because of the reader does not.
+  if (result.exitCode !== undefined && accept.includes(result.exitCode) && consumed === undefined)
+    return { stdout: result.stdout ?? '', stderr: result.stderr, exitCode: result.exitCode };
+  if (consumed !== undefined && (result.isCanceled || result.exitCode === 0)) throw consumed.error;
+  const how =
+    result.exitCode === undefined
+      ? result.signal === undefined
+        ? result.shortMessage
+        : `was killed by ${result.signal}`
+      : `exit code ${result.exitCode}`;
+  throw new CisternError('TOOL_FAILED', `${shown}: ${how}${lastLines(result.stderr)}`, { cause: result.stderr });
+}
+
+interface Ended {
+  stdout?: string;
+  stderr: string;
+  exitCode?: number;
+  signal?: string;
+  code?: string;
+  shortMessage: string;
+  timedOut: boolean;
+  isCanceled: boolean;
+  isMaxBuffer: boolean;
+}
+
+/** The end of the child, or the news that not even SIGKILL ended it: a dead storage server holds such a process in the kernel. */
+async function settled(
+  subprocess: ResultPromise,
+  signal: AbortSignal | undefined,
+  timeoutSeconds: number,
+  argv: string[],
+): Promise<Ended> {
+  const gone = Promise.withResolvers<never>();
+  const abandon = (): void => {
+    subprocess.nodeChildProcess.unref();
+    subprocess.stdout?.destroy();
+    subprocess.stderr?.destroy();
+    gone.reject(
+      new CisternError(
+        'TIMEOUT',
+        `${argv.join(' ')}: process ${subprocess.pid} does not end even when killed; the storage it uses may hang`,
+      ),
+    );
+  };
+  const late = setTimeout(abandon, timeoutSeconds * 1000 + 2 * KILL_AFTER);
+  let afterAbort: NodeJS.Timeout | undefined;
+  const onAbort = (): void => void (afterAbort = setTimeout(abandon, 2 * KILL_AFTER));
+  signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    return (await Promise.race([subprocess, gone.promise])) as Ended;
+  } finally {
+    clearTimeout(late);
+    clearTimeout(afterAbort);
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+/** prlimit sets the limits and becomes the program, so that the child's pid is the program's. */
+function limited(file: string, args: readonly string[], limits: Limits | undefined): [string, readonly string[]] {
+  if (limits === undefined) return [file, args];
+  const flags = ['--core=0'];
+  if (limits.addressSpace !== undefined) flags.push(`--as=${Math.ceil(limits.addressSpace)}`);
+  if (limits.cpuSeconds !== undefined) flags.push(`--cpu=${Math.ceil(limits.cpuSeconds)}`);
+  if (limits.fileSize !== undefined) flags.push(`--fsize=${Math.ceil(limits.fileSize)}`);
+  return ['prlimit', [...flags, '--', file, ...args]];
+}
+
+/** Only what programs need: the agent's own environment may hold its settings and tokens. */
+function childEnv(): Record<string, string> {
+  const kept = ['HOME', 'USER', 'LOGNAME', 'TMPDIR'].flatMap(name =>
+    process.env[name] === undefined ? [] : [[name, process.env[name]]],
+  );
+  // mount.nfs and others lie in sbin, which the PATH of an ordinary login does not name.
+  return { ...Object.fromEntries(kept), PATH: `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`, LC_ALL: 'C' };
+}
+
+const missing = (file: string, came: string): CisternError => {
+  const place = PACKAGES[file] === undefined ? '' : `; on Debian and Ubuntu it comes with the package ${PACKAGES[file]}`;
+  return new CisternError('TOOL_MISSING', `starting ${file}: ${came}${place}`);
+};
+
+const lastLines = (stderr: string): string => {
+  const lines = stderr.trim().split('\n').slice(-5).join('\n').slice(-2000);
+  return lines === '' ? '' : `: ${lines}`;
+};
+
+/** What to throw once `signal` has aborted: its reason where that is one of ours (a deadline, say), else CANCELLED. */
+export function abortReason(signal: AbortSignal): CisternError {
+  if (signal.reason instanceof CisternError) return signal.reason;
+  return new CisternError('CANCELLED', 'the work was cancelled before it was done', { cause: signal.reason });
+}
+
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortReason(signal);
+}
