@@ -1,0 +1,28 @@
+// What each way of using a checkout needs from the system: Debian package -> the programs in it that are called.
+
+const base = {
+  'qemu-utils': ['qemu-img'],
+  'openssh-client': ['ssh', 'sftp', 'ssh-keygen'],
+  'xz-utils': ['xz'],
+};
+const servers = {
+  'openssh-server': ['sshd'],
+  e2fsprogs: ['mkfs.ext4', 'debugfs'],
+};
+
+/** `dev`: whether the npm packages for development are needed too. */
+export const NEEDS = {
+  start: { dev: false, packages: base, why: 'to make and move disk images' },
+  agent: { dev: false, packages: { ...base, 'nfs-common': ['mount.nfs'] }, why: 'to make and move disk images and to mount NFS' },
+  demo: { dev: false, packages: { ...base, ...servers }, why: 'for disk images and a private SFTP server on loopback' },
+  test: {
+    dev: true,
+    packages: { ...base, ...servers, systemd: ['systemd-analyze'] },
+    why: 'for disk images, a private SFTP server on loopback and the check of the units',
+  },
+  bench: {
+    dev: true,
+    packages: { ...base, ...servers, rclone: ['rclone'] },
+    why: 'for disk images, a private SFTP server on loopback and the tools we compare with',
+  },
+};

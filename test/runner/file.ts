@@ -1,0 +1,28 @@
+/** `node test/runner/file.ts FILE TIMEOUT_MS GREP COLOR`: runs one test file, and tells the parent process how it went. */
+import Mocha from 'mocha';
+import { FileReporter } from './reporter.ts';
+
+export interface FileResult {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const [file, timeout, grep, color] = process.argv.slice(2);
+const mocha = new Mocha({
+  timeout: Number(timeout),
+  forbidOnly: true,
+  reporter: FileReporter,
+  ...(grep && { grep }),
+});
+Mocha.reporters.Base.useColors = color === 'color';
+mocha.addFile(file!);
+await mocha.loadFilesAsync();
+const result: FileResult = { passed: 0, failed: 0, skipped: 0 };
+const runner = mocha.run(() => {
+  process.exitCode = result.failed > 0 ? 1 : 0;
+  process.send?.(result, () => process.disconnect?.());
+});
+runner.on('pass', () => result.passed++);
+runner.on('fail', () => result.failed++);
+runner.on('pending', () => result.skipped++);
