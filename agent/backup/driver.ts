@@ -9,6 +9,8 @@ import type { Sink, Source } from '../transfer/ends.ts';
 export interface BackupDriver<C = unknown> {
   type: string;
   title: string;
+  /** Whether every host that opens it finds the same objects. */
+  shared: boolean;
   /** Settings. Fields with `.meta({ writeOnly: true })` are secrets; every field has a `describe`. */
   config: z.ZodType<C>;
   /** Opens the storage: cheap where possible (sessions may be opened on first use). Throws STORE_* errors. */

@@ -3,6 +3,10 @@
  * that is there or not. `plan.ts` intersects both sides, so no pair of storages is ever written by hand.
  */
 import type { Readable } from 'node:stream';
+import type { CisternError } from '../../shared/errors.ts';
+
+/** Called by an end as bytes cross it, so that progress and the stall watchdog see into a slow part. */
+export type Moved = (bytes: number) => void;
 
 /** Reads ranges of one object inside a transfer thread; its calls may block that thread. */
 export interface RangeReader {
@@ -15,17 +19,31 @@ export interface RangeReader {
 
 /** Writes ranges of one object inside a transfer thread. Ranges never written stay zero. */
 export interface RangeWriter {
+  /** `data` belongs to the caller again when this returns. */
   write(offset: number, data: Uint8Array): void | Promise<void>;
   /** Returns when everything written has arrived at the other side (not: is on its disk). */
   close(): void | Promise<void>;
 }
 
-/** What a transfer thread imports and opens: `module` exports `openReader(data)` or `openWriter(data)`; `data` is cloned to it. */
+/**
+ * What a transfer thread imports and opens: `module` (a file URL) exports `openReader(data, moved)` or `openWriter(data, moved)`;
+ * `data` is cloned to it.
+ */
 export interface RangeEnd {
   module: string;
   data: unknown;
-  /** Ends what stands behind it (a child process); also the way to wake a thread that is blocked. Safe to call twice. */
+  /** Wakes a thread that is blocked in this end (ends the child process behind it); the thread then fails. */
+  wake?(): void;
+  /** Says better than the thread could why the thread failed with `error`. Called at most once, after the thread has ended. */
+  explain?(error: CisternError): Promise<CisternError>;
+  /** Frees what stands behind it. Called once its thread has ended; safe to call twice. */
   release(): Promise<void>;
+}
+
+/** What a RangeEnd's module exports for each direction. */
+export interface RangeModule {
+  openReader?(data: unknown, moved: Moved): RangeReader | Promise<RangeReader>;
+  openWriter?(data: unknown, moved: Moved): RangeWriter | Promise<RangeWriter>;
 }
 
 export interface Source {
@@ -38,8 +56,8 @@ export interface Source {
 }
 
 /**
- * Where an object arrives. Nothing is visible under its final name before `publish`, which makes the bytes durable first;
- * `abort` removes what has arrived. Exactly one of the two is called, once.
+ * Where an object arrives. Nothing is visible under its final name before `publish`, which makes the bytes durable first and
+ * removes what has arrived when it fails; `abort` removes what has arrived. Exactly one of the two is called, once.
  */
 export interface Sink {
   name: string;

@@ -1,0 +1,133 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { lstat, mkdir, open, realpath, rm, statfs } from 'node:fs/promises';
+import { dirname, isAbsolute, join } from 'node:path';
+import { z } from 'zod';
+import { CisternError } from '../../shared/errors.ts';
+import { fileSink, fileSource, sync, type FileCodes } from '../transfer/file-end.ts';
+import { fileError } from '../transfer/file-error.ts';
+import type { BackupDriver, BackupStore } from './driver.ts';
+import { segmentsOf } from './paths.ts';
+
+const CODES: FileCodes = { full: 'STORE_FULL', missing: 'OBJECT_MISSING', denied: 'STORE_PERMISSION' };
+
+const Config = z.strictObject({
+  path: z
+    .string()
+    .max(4096)
+    .refine(path => isAbsolute(path) && !path.includes('\0'), 'must be an absolute path')
+    .describe('existing folder on the host, such as the mount point of a large disk'),
+});
+type Config = z.output<typeof Config>;
+
+/** A folder on the host. Links below the folder are refused, wherever they lead; the folder itself may be reached through one. */
+export const dir: BackupDriver<Config> = {
+  type: 'dir',
+  title: 'Folder on the host',
+  shared: false,
+  config: Config,
+  connect: async ({ config }) => {
+    const root = await realpath(config.path).catch((error: unknown) => {
+      throw fileError(error, `opening the folder ${config.path}`, { ...CODES, missing: 'STORE_CONFIG' });
+    });
+    if (!(await lstat(root)).isDirectory())
+      throw new CisternError('STORE_CONFIG', `opening the folder ${config.path}: it is not a folder`);
+    return openFolder(root);
+  },
+};
+
+function openFolder(root: string): BackupStore {
+  const nameOf = (path: string): string => `dir store:${path}`;
+  const sink: BackupStore['sink'] = async (path, size) => {
+    const final = await resolve(root, path, true);
+    return fileSink({ partial: partialOf(final), final, size, name: nameOf(path), codes: CODES });
+  };
+  return {
+    source: async path => fileSource(await resolve(root, path), { name: nameOf(path), codes: CODES }),
+    sink,
+    read: async (path, limit) => {
+      const file = await resolve(root, path);
+      return attempt(`reading ${nameOf(path)}`, () => readSmall(file, limit, nameOf(path)));
+    },
+    write: async (path, body) => {
+      const final = await resolve(root, path, true);
+      const partial = partialOf(final);
+      const arriving = await fileSink({ partial, final, size: 0, name: nameOf(path), codes: CODES });
+      try {
+        await attempt(`writing ${nameOf(path)}`, () => writeAll(partial, body));
+      } catch (error) {
+        await arriving.abort();
+        throw error;
+      }
+      await arriving.publish();
+    },
+    remove: async folder => {
+      const path = await resolve(root, folder);
+      await attempt(`removing ${nameOf(folder)}`, () => rm(path, { recursive: true, force: true }));
+    },
+    check: () => check(root),
+    capacity: () =>
+      attempt(`asking for the free space of ${root}`, async () => {
+        const { blocks, bavail, bsize } = await statfs(root);
+        return { total: blocks * bsize, available: bavail * bsize };
+      }),
+    close: () => Promise.resolve(),
+  };
+}
+
+const partialOf = (final: string): string => join(dirname(final), `.partial-${randomBytes(8).toString('hex')}`);
+
+/** The file of an object, no folder on the way being a link; with `make`, missing folders are made, durably. */
+async function resolve(root: string, path: string, make = false): Promise<string> {
+  const segments = segmentsOf(path);
+  let at = root;
+  for (const segment of segments.slice(0, -1)) {
+    const parent = at;
+    at = join(parent, segment);
+    if (make) {
+      const made = await attempt(`making the folder ${at}`, () => mkdir(at, { recursive: true }));
+      if (made !== undefined) await attempt(`making the folder ${at}`, () => sync(parent));
+    }
+    const stat = await lstat(at).catch(() => undefined);
+    if (stat && !stat.isDirectory())
+      throw new CisternError('STORE_PERMISSION', `using ${at} of a dir store: it is a link or a file, not a folder`);
+  }
+  return join(at, segments.at(-1)!);
+}
+
+async function readSmall(path: string, limit: number, name: string): Promise<Buffer> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const { size } = await file.stat();
+  if (size > limit)
+    throw new CisternError('MANIFEST_INVALID', `reading ${name}: it has ${size} bytes, more than the ${limit} allowed`);
+  return file.readFile();
+}
+
+async function writeAll(path: string, body: Buffer): Promise<void> {
+  await using file = await open(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+  await file.writeFile(body);
+}
+
+async function check(root: string): Promise<void> {
+  const probe = join(root, `.cistern-probe-${randomBytes(8).toString('hex')}`);
+  const body = randomBytes(64);
+  await attempt(`writing, reading and removing a probe in ${root}`, async () => {
+    try {
+      await using file = await open(probe, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+      await file.write(body, 0, body.length, 0);
+      const { buffer } = await file.read(Buffer.alloc(body.length), 0, body.length, 0);
+      if (!buffer.equals(body))
+        throw new CisternError('IO_ERROR', `reading a probe back from ${root}: it is not what was written`);
+    } finally {
+      await rm(probe, { force: true });
+    }
+  });
+}
+
+async function attempt<T>(tried: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw fileError(error, tried, CODES);
+  }
+}

@@ -1,0 +1,97 @@
+/** Where images lie in a backup storage: `images/<id>/image.<format>`, and `manifest.json` beside it, written last. */
+import type { z } from 'zod';
+import type { TransferSummary } from '../../shared/commands/refs.ts';
+import { CisternError } from '../../shared/errors.ts';
+import type { ImageFormat } from '../../shared/model.ts';
+import type { Sink, Source } from '../transfer/ends.ts';
+import { transfer, type TransferOptions } from '../transfer/transfer.ts';
+import type { BackupStore } from './driver.ts';
+import { makeManifest, MANIFEST_LIMIT, parseManifest, writeManifest, type Manifest } from './manifest.ts';
+
+export type MoveOptions = Pick<TransferOptions, 'streams' | 'stallSeconds' | 'signal' | 'progress' | 'partSize'>;
+export interface Moved {
+  manifest: Manifest;
+  summary: z.output<typeof TransferSummary>;
+}
+
+const folderOf = (imageId: string): string => `images/${imageId}`;
+const manifestOf = (imageId: string): string => `${folderOf(imageId)}/manifest.json`;
+const objectOf = (image: { id: string; format: ImageFormat }): string => `${folderOf(image.id)}/image.${image.format}`;
+
+/**
+ * Uploads an image with its manifest: all of it, or nothing. What an earlier attempt under this id left is removed first, so an id
+ * belongs to one upload at a time (the controller's locks see to that).
+ */
+export async function publishImage(
+  store: BackupStore,
+  image: { id: string; format: ImageFormat; virtualSize: number },
+  source: Source,
+  options: MoveOptions,
+): Promise<Moved> {
+  const { id, format, virtualSize } = image;
+  await store.remove(folderOf(id));
+  try {
+    const sink = await store.sink(objectOf(image), source.size);
+    const { parts, summary } = await transfer({ ...options, source, sink });
+    const manifest = makeManifest({ id, format, virtualSize }, source.size, parts, options.partSize);
+    await store.write(manifestOf(id), writeManifest(manifest));
+    options.signal.throwIfAborted();
+    return { manifest, summary };
+  } catch (error) {
+    await removeAfter(store, id, error);
+    throw error;
+  }
+}
+
+/** The manifest of an image. OBJECT_MISSING where there is none: the image is not there, or its upload never ended. */
+export async function readManifest(store: BackupStore, imageId: string): Promise<Manifest> {
+  const path = manifestOf(imageId);
+  return parseManifest(await store.read(path, MANIFEST_LIMIT), path, imageId);
+}
+
+/**
+ * Downloads an image into a sink, or into one made once the manifest is known. Every part is verified before the sink publishes:
+ * DIGEST_MISMATCH or MANIFEST_INVALID and nothing shows. Owns the sink from the call on.
+ */
+export async function fetchImage(
+  store: BackupStore,
+  imageId: string,
+  sink: Sink | ((manifest: Manifest) => Promise<Sink>),
+  options: Omit<MoveOptions, 'partSize'>,
+): Promise<Moved> {
+  const made = typeof sink === 'function' ? undefined : sink;
+  let manifest: Manifest;
+  let source: Source;
+  try {
+    manifest = await readManifest(store, imageId);
+    source = await store.source(objectOf(manifest));
+    if (source.size !== manifest.size) {
+      throw new CisternError(
+        'DIGEST_MISMATCH',
+        `reading ${source.name}: it has ${source.size} bytes, its manifest says ${manifest.size}`,
+      );
+    }
+  } catch (error) {
+    await made?.abort();
+    throw error;
+  }
+  const into = typeof sink === 'function' ? await sink(manifest) : sink;
+  const { parts, partSize } = manifest;
+  const { summary } = await transfer({ ...options, source, sink: into, parts, partSize });
+  return { manifest, summary };
+}
+
+/** Removes an image, its manifest and what unfinished uploads left of it. Succeeds where there is nothing. */
+export const removeImage = (store: BackupStore, imageId: string): Promise<void> => store.remove(folderOf(imageId));
+
+async function removeAfter(store: BackupStore, imageId: string, error: unknown): Promise<void> {
+  try {
+    await removeImage(store, imageId);
+  } catch (second) {
+    const [first, then] = [error, second].map(e => (e instanceof Error ? e.message : String(e)));
+    const code = error instanceof CisternError ? error.code : 'INTERNAL';
+    throw new CisternError(code, `${first}; removing what had been uploaded of image ${imageId} failed too: ${then}`, {
+      cause: error,
+    });
+  }
+}

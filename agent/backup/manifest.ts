@@ -1,0 +1,67 @@
+/** The small JSON beside every object in backup storage. What it says is what a download is checked against. */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { CisternError } from '../../shared/errors.ts';
+import { Bytes, Id, ImageFormat, Sha256, Time } from '../../shared/model.ts';
+import { PART_SIZE, partCount, ZERO, type PartDigest } from '../transfer/parts.ts';
+
+/** No manifest is larger: 64 MiB tell the parts of some 15 TiB. */
+export const MANIFEST_LIMIT = 64 * 2 ** 20;
+
+export const Manifest = z.strictObject({
+  version: z.literal(1),
+  id: Id,
+  format: ImageFormat,
+  size: Bytes.describe('of the stored object'),
+  virtualSize: Bytes.describe('of the disk that a guest sees'),
+  partSize: z.int().min(4096).max(PART_SIZE).describe('bytes of every part but the last, which may be shorter'),
+  parts: z.array(z.union([Sha256, z.literal(ZERO)])).describe('SHA-256 of each part in order; "zero" for a part of zeros'),
+  digest: Sha256.describe('see digestOfParts'),
+  createdAt: Time,
+});
+export type Manifest = z.output<typeof Manifest>;
+
+/**
+ * The digest of a whole object, made from its parts, so that parts may be hashed in any order and at the same time. It is the SHA-256
+ * of this text, each line ended by "\n": first `SIZE PARTSIZE` in decimal, then the entries of `parts` in order, one a line.
+ * It is not what `sha256sum` prints for the object.
+ */
+export function digestOfParts(size: number, partSize: number, parts: readonly PartDigest[]): string {
+  const text = createHash('sha256').update(`${size} ${partSize}\n`);
+  for (const part of parts) text.update(`${part}\n`);
+  return text.digest('hex');
+}
+
+/** The manifest of an object that has been moved. */
+export function makeManifest(
+  image: { id: string; format: Manifest['format']; virtualSize: number },
+  size: number,
+  parts: readonly PartDigest[],
+  partSize = PART_SIZE,
+): Manifest {
+  const digest = digestOfParts(size, partSize, parts);
+  return { version: 1, ...image, size, partSize, parts: [...parts], digest, createdAt: new Date().toISOString() };
+}
+
+export const writeManifest = (manifest: Manifest): Buffer => Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`);
+
+/** A manifest read from `where`. MANIFEST_INVALID where it is not one, is another image's, or does not agree with itself. */
+export function parseManifest(body: Buffer, where: string, imageId: string): Manifest {
+  const refuse = (why: string): never => {
+    throw new CisternError('MANIFEST_INVALID', `reading ${where}: ${why}`);
+  };
+  let json: unknown;
+  try {
+    json = JSON.parse(body.toString('utf8'));
+  } catch (error) {
+    return refuse(`it is not JSON: ${(error as Error).message}`);
+  }
+  const parsed = Manifest.safeParse(json);
+  if (!parsed.success) return refuse(z.prettifyError(parsed.error));
+  const { id, size, partSize, parts, digest } = parsed.data;
+  if (id !== imageId) refuse(`it is the manifest of image ${id}`);
+  const count = partCount(size, partSize);
+  if (parts.length !== count) refuse(`it tells ${parts.length} parts, but ${size} bytes make ${count}`);
+  if (digestOfParts(size, partSize, parts) !== digest) refuse('its digest is not that of its parts');
+  return parsed.data;
+}

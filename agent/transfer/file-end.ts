@@ -1,0 +1,84 @@
+/** Local files as ends of a transfer. Links are not followed in the last segment; the caller vouches for the folders. */
+import { constants } from 'node:fs';
+import { chmod, lstat, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { CisternError, type ErrorCode } from '../../shared/errors.ts';
+import type { RangeEnd, Sink, Source } from './ends.ts';
+import { fileError } from './file-error.ts';
+import type { FileData } from './file-thread.ts';
+
+/** Error codes for what is special about where a file lies; IO_ERROR where not given. */
+export interface FileCodes {
+  /** no room: POOL_FULL or STORE_FULL */
+  full?: ErrorCode;
+  missing?: ErrorCode;
+  denied?: ErrorCode;
+}
+
+/** A local file to read. Throws `codes.missing` (IO_ERROR) where there is no regular file. */
+export async function fileSource(path: string, options: { name?: string; codes?: FileCodes } = {}): Promise<Source> {
+  const name = options.name ?? path;
+  const stat = await lstat(path).catch((error: unknown) => {
+    throw fileError(error, `opening ${name}`, options.codes);
+  });
+  if (!stat.isFile()) throw new CisternError(options.codes?.missing ?? 'IO_ERROR', `opening ${name}: it is not a regular file`);
+  return { name, size: stat.size, ranges: () => Promise.resolve(fileEnd(path, options.codes)) };
+}
+
+/**
+ * A local file to write: made as `partial`, which must not exist, at its full size but without blocks; `publish` fsyncs it, gives it
+ * `mode` (0644), renames it to `final` over what may be there and fsyncs the folder. `abort`, or a publish that fails, removes it.
+ * Both paths must lie on one file system.
+ */
+export async function fileSink(options: {
+  partial: string;
+  final: string;
+  size: number;
+  mode?: number;
+  name?: string;
+  codes?: FileCodes;
+}): Promise<Sink> {
+  const { partial, final, size, codes, mode = 0o644 } = options;
+  const name = options.name ?? final;
+  const remove = (): Promise<void> => rm(partial, { force: true });
+  await make(partial, size).catch((error: unknown) => {
+    throw fileError(error, `making ${name}`, codes);
+  });
+  return {
+    name,
+    ranges: () => Promise.resolve(fileEnd(partial, codes)),
+    publish: async () => {
+      try {
+        await chmod(partial, mode);
+        await sync(partial);
+        await rename(partial, final);
+        await sync(dirname(final));
+      } catch (error) {
+        await remove();
+        throw fileError(error, `publishing ${name}`, codes);
+      }
+    },
+    abort: remove,
+  };
+}
+
+async function make(partial: string, size: number): Promise<void> {
+  await using file = await open(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+  try {
+    await file.truncate(size);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  }
+}
+
+/** Waits until a file or a folder is on its disk. */
+export async function sync(path: string): Promise<void> {
+  await using file = await open(path, constants.O_RDONLY);
+  await file.sync();
+}
+
+function fileEnd(path: string, codes: FileCodes | undefined): RangeEnd {
+  const data: FileData = { path, full: codes?.full ?? 'IO_ERROR' };
+  return { module: new URL('./file-thread.ts', import.meta.url).href, data, release: () => Promise.resolve() };
+}

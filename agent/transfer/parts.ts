@@ -1,0 +1,31 @@
+/** Objects are cut into parts: the unit of parallel transfer, of verification and of sparseness. */
+import { hash } from 'node:crypto';
+
+/** Bytes of every part but the last, which may be shorter. */
+export const PART_SIZE = 16 * 2 ** 20;
+
+/** What a manifest says of a part: its SHA-256 in hex, or that it holds zeros only and is never moved. */
+export type PartDigest = string;
+export const ZERO = 'zero';
+
+export const partCount = (size: number, partSize = PART_SIZE): number => Math.ceil(size / partSize);
+
+/** Where part `index` of an object of `size` bytes lies. */
+export function partRange(index: number, size: number, partSize = PART_SIZE): { offset: number; length: number } {
+  const offset = index * partSize;
+  return { offset, length: Math.min(partSize, size - offset) };
+}
+
+/** Whether there are only zeros: the first byte is one, and every byte equals its neighbour (one memcmp, no second buffer). */
+export function isZero(data: Buffer): boolean {
+  const last = data.length - 1;
+  return data.length === 0 || (data[0] === 0 && data.compare(data, 1, data.length, 0, last) === 0);
+}
+
+/** A part as its manifest entry. */
+export const digestOf = (data: Buffer): PartDigest => (isZero(data) ? ZERO : hash('sha256', data, 'hex'));
+
+/** Numbers of the parts that must be read: all but those that are known to be zero. */
+export function partsToMove(count: number, expected: readonly PartDigest[] | undefined): number[] {
+  return Array.from({ length: count }, (_, i) => i).filter(i => expected?.[i] !== ZERO);
+}

@@ -1,0 +1,86 @@
+/**
+ * A transfer thread: takes part numbers from a list that all threads of the transfer share, and for each part reads, verifies and
+ * writes. It may block: it does nothing else. Blocking reads into one reused buffer measured faster than streams on the event loop.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { CisternError, toProblem } from '../../shared/errors.ts';
+import type { Moved, RangeModule } from './ends.ts';
+import { partRange, ZERO, type PartDigest } from './parts.ts';
+import { verifyPart } from './verify.ts';
+
+/** Indexes into `ThreadJob.control`. */
+export const NEXT = 0;
+export const STOP = 1;
+
+export interface ThreadJob {
+  name: string;
+  reader: { module: string; data: unknown };
+  writer: { module: string; data: unknown };
+  size: number;
+  partSize: number;
+  expected: readonly PartDigest[] | undefined;
+  /** Shared: numbers of the parts to move. */
+  todo: Int32Array;
+  /** Shared: [next index into `todo`, 1 = stop]. */
+  control: Int32Array;
+  /** Shared: bytes read plus bytes written so far by all threads. */
+  moved: BigInt64Array;
+}
+
+export type ThreadReport = { parts: [number, PartDigest][] } | { code: string; detail: string };
+
+async function run(job: ThreadJob): Promise<[number, PartDigest][]> {
+  let counted = 0;
+  const moved: Moved = bytes => {
+    counted += bytes;
+    Atomics.add(job.moved, 0, BigInt(bytes));
+  };
+  const reader = await open(job.reader, 'openReader', moved);
+  const writer = await open(job.writer, 'openWriter', moved);
+  const buffer = Buffer.allocUnsafeSlow(Math.min(job.partSize, job.size));
+  const done: [number, PartDigest][] = [];
+
+  const claim = (): number | undefined => {
+    const part = Atomics.load(job.control, STOP) ? undefined : job.todo[Atomics.add(job.control, NEXT, 1)];
+    if (part === undefined) return undefined;
+    const { offset, length } = partRange(part, job.size, job.partSize);
+    reader.ask?.(offset, length);
+    return part;
+  };
+  let part = claim();
+  while (part !== undefined && !Atomics.load(job.control, STOP)) {
+    const next = claim();
+    const { offset, length } = partRange(part, job.size, job.partSize);
+    const data = buffer.subarray(0, length);
+    counted = 0;
+    await reader.read(offset, data);
+    const digest = verifyPart(job.name, part, offset, data, job.expected?.[part]);
+    if (digest !== ZERO) await writer.write(offset, data);
+    done.push([part, digest]);
+    moved(2 * length - counted); // zeros are not written, and an end may count less than it moved
+    part = next;
+  }
+  await reader.close();
+  await writer.close();
+  return done;
+}
+
+async function open<K extends keyof RangeModule>(
+  end: { module: string; data: unknown },
+  what: K,
+  moved: Moved,
+): Promise<Awaited<ReturnType<NonNullable<RangeModule[K]>>>> {
+  const module = (await import(end.module)) as RangeModule;
+  const opener = module[what];
+  if (!opener) throw new CisternError('INTERNAL', `the transfer module ${end.module} does not export ${what}`);
+  return (await opener(end.data, moved)) as Awaited<ReturnType<NonNullable<RangeModule[K]>>>;
+}
+
+// Where it fails, files that it opened are closed as the thread ends (worker_threads: trackUnmanagedFds).
+try {
+  const parts = await run(workerData as ThreadJob);
+  parentPort?.postMessage({ parts } satisfies ThreadReport);
+} catch (error) {
+  const { code, detail } = toProblem(error);
+  parentPort?.postMessage({ code, detail } satisfies ThreadReport);
+}

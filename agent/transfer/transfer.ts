@@ -1,0 +1,117 @@
+import { CisternError } from '../../shared/errors.ts';
+import type { TransferSummary } from '../../shared/commands/refs.ts';
+import type { z } from 'zod';
+import type { Sink, Source } from './ends.ts';
+import { PART_SIZE, partCount, ZERO, type PartDigest } from './parts.ts';
+import { plan } from './plan.ts';
+import { moveRanges } from './ranges.ts';
+import { moveStream } from './stream.ts';
+import { watch } from './watch.ts';
+
+type Summary = z.output<typeof TransferSummary>;
+
+export interface TransferOptions {
+  source: Source;
+  sink: Sink;
+  /** What the parts must be, from the manifest. Missing: whatever arrives is taken, and its digests are the result. */
+  parts?: readonly PartDigest[];
+  /** Bytes of a part, if `parts` was cut to another size than PART_SIZE. */
+  partSize?: number;
+  /** Parallel streams at most. Each takes a thread, and one part of memory. */
+  streams: number;
+  /** Seconds without a byte after which it is given up with TRANSFER_STALLED. */
+  stallSeconds: number;
+  signal: AbortSignal;
+  /** Called a few times a second with bytes done and the size. */
+  progress?: (done: number, total: number) => void;
+}
+
+/** What both lanes work from. */
+export interface Job {
+  source: Source;
+  count: number;
+  partSize: number;
+  parts: readonly PartDigest[] | undefined;
+  streams: number;
+}
+
+/** What both lanes report to and stop by. */
+export interface Moving {
+  signal: AbortSignal;
+  /** Shared with threads; grows by two for each byte: once read, once written. */
+  counter: BigInt64Array;
+}
+
+/**
+ * Moves `source` into `sink` by the best lane both have, verifying each part that `parts` tells. It owns the sink from the call on:
+ * when this returns, the object is published; when it throws, the sink was aborted and nothing shows.
+ * Throws the signal's reason on cancel, TRANSFER_NO_LANE, TRANSFER_STALLED, DIGEST_MISMATCH, and whatever the ends throw.
+ */
+export async function transfer(options: TransferOptions): Promise<{ parts: PartDigest[]; summary: Summary }> {
+  const { source, sink } = options;
+  const begun = performance.now();
+  let moved: Awaited<ReturnType<typeof move>>;
+  try {
+    moved = await move(options);
+    options.signal.throwIfAborted();
+  } catch (error) {
+    await abort(sink, error);
+    throw error;
+  }
+  await sink.publish();
+  options.progress?.(source.size, source.size);
+  const zeroParts = moved.parts.filter(part => part === ZERO).length;
+  const seconds = (performance.now() - begun) / 1000;
+  const { lane, streams, bytes } = moved;
+  return {
+    parts: moved.parts,
+    summary: { lane, streams, parts: moved.parts.length, zeroParts, bytes: source.size, moved: bytes, seconds },
+  };
+}
+
+async function move(options: TransferOptions): Promise<{ parts: PartDigest[]; streams: number; lane: string; bytes: number }> {
+  const { source, sink, signal } = options;
+  signal.throwIfAborted();
+  const partSize = options.partSize ?? PART_SIZE;
+  const count = partCount(source.size, partSize);
+  if (options.parts && options.parts.length !== count) {
+    throw new CisternError(
+      'DIGEST_MISMATCH',
+      `reading ${source.name}: it has ${count} parts (${source.size} bytes), the manifest ${options.parts.length}`,
+    );
+  }
+  const way = plan(source, sink);
+  const counter = new BigInt64Array(new SharedArrayBuffer(8));
+  const done = (): number => Math.floor(Number(Atomics.load(counter, 0)) / 2);
+  using watching = watch({
+    name: `${source.name} to ${sink.name}`,
+    moved: () => Number(Atomics.load(counter, 0)),
+    stallSeconds: options.stallSeconds,
+    signal,
+    tick: () => options.progress?.(done(), source.size),
+  });
+  const job: Job = { source, count, partSize, parts: options.parts, streams: options.streams };
+  const moving: Moving = { signal: watching.signal, counter };
+  const { parts, streams } = way.lane === 'ranges' ? await moveRanges(job, way, moving) : await moveStream(job, way, moving);
+  return { parts, streams, lane: way.lane, bytes: crossed(job, parts, way.lane) };
+}
+
+/** Bytes that crossed: all, but for the parts that were skipped because they were known, or on the way found, to be zero. */
+function crossed(job: Job, parts: PartDigest[], lane: string): number {
+  if (lane === 'stream') return job.source.size;
+  return parts.reduce(
+    (sum, part, i) => (part === ZERO ? sum : sum + Math.min(job.partSize, job.source.size - i * job.partSize)),
+    0,
+  );
+}
+
+/** Removes what has arrived; where that fails too, both failures are told. */
+async function abort(sink: Sink, error: unknown): Promise<void> {
+  try {
+    await sink.abort();
+  } catch (second) {
+    const [first, then] = [error, second].map(e => (e instanceof Error ? e.message : String(e)));
+    const code = error instanceof CisternError ? error.code : 'INTERNAL';
+    throw new CisternError(code, `${first}; and removing what had arrived in ${sink.name} failed too: ${then}`, { cause: error });
+  }
+}
