@@ -47,4 +47,6 @@ function table(rows: Row[], where: Machine): string {
 }
 
 /** Three digits that tell something. */
-const figure = (n: number): string => (Math.abs(n) >= 100 ? n.toFixed(0) : n.toPrecision(3));
+function figure(n: number): string {
+  return Math.abs(n) >= 100 ? n.toFixed(0) : n.toPrecision(3);
+}
