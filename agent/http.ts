@@ -1,0 +1,71 @@
+import express, { type Express } from 'express';
+import { agentRoutes } from '../shared/contract/agent.ts';
+import type { Facts } from '../shared/model.ts';
+import { requireToken } from '../shared/http/auth.ts';
+import { bindErrors, bindRoutes, type RouteContext } from '../shared/http/bind.ts';
+import type { Logger } from '../shared/log.ts';
+import type { Metrics } from './metrics.ts';
+import { type ControllerAddress } from './tasks/controller-file.ts';
+import { type Registry, reportOf } from './tasks/registry.ts';
+import type { Runner } from './tasks/runner.ts';
+
+export interface HttpOptions {
+  token: string;
+  runner: Runner;
+  registry: Registry;
+  metrics: Metrics;
+  facts(): Promise<Facts>;
+  setController(address: ControllerAddress): void;
+  log: Logger;
+}
+
+/** A command for 1,000 volumes is about 100 KiB. */
+const BODY_LIMIT = 4 * 2 ** 20;
+/** How long the rest of a refused upload may go on coming while its answer is read. */
+const DRAIN_MS = 5000;
+
+/** The agent's HTTP interface. */
+export function createApp({ token, runner, registry, metrics, facts, setController, log }: HttpOptions): Express {
+  const app = express().disable('x-powered-by').disable('etag');
+  bindRoutes(
+    app,
+    agentRoutes,
+    {
+      createTask: ({ body }) => runner.submit(body.id, body.command as Parameters<Runner['submit']>[1]),
+      listTasks: () => ({ items: [...registry.all()].map(reportOf) }),
+      getTask: ({ params }) => reportOf(registry.get(params.id)),
+      cancelTask: ({ params }) => runner.cancel(params.id),
+      putTaskInput: async ({ params }, context) => {
+        try {
+          registry.get(params.id);
+          return await runner.receive(params.id, context.req);
+        } catch (error) {
+          drain(context);
+          throw error;
+        }
+      },
+      facts,
+      setController: ({ body }) => {
+        setController(body);
+        log.info({ controller: body.url, hostId: body.hostId }, 'reports go to this controller from now on');
+        return { hostId: body.hostId };
+      },
+      healthz: () => ({ status: 'ok' }) as const,
+      metrics: async (_, { res }) => {
+        const text = await metrics.text();
+        res.type(metrics.contentType).send(text);
+      },
+    },
+    { authenticate: requireToken(token), bodyLimit: BODY_LIMIT },
+  );
+  bindErrors(app, (error, req) => log.error({ err: error, method: req.method, path: req.path }, 'a request failed unexpectedly'));
+  return app;
+}
+
+/** Lets the sender of a refused body read why, by taking the rest for a moment instead of cutting the connection. */
+function drain({ req, res }: RouteContext): void {
+  res.setHeader('Connection', 'close');
+  req.resume();
+  const cut = setTimeout(() => req.socket.destroy(), DRAIN_MS);
+  req.once('close', () => clearTimeout(cut));
+}

@@ -1,0 +1,34 @@
+import { chmodSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { lockFolder } from '../shared/lock.ts';
+import { readOrCreateToken } from '../shared/http/auth.ts';
+import type { Logger } from '../shared/log.ts';
+import type { AgentConfig } from './config.ts';
+
+export interface State extends Disposable {
+  token: string;
+  spoolDir: string;
+}
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/**
+ * The agent's own folder (0700), for it alone: locked (IN_USE where another agent has it), with the token that callers must show,
+ * made at the first start. Spool folders of tasks of an earlier run are removed: nobody will go on with them.
+ */
+export function openState(config: AgentConfig, log: Logger): State {
+  const { stateDir } = config;
+  const spoolDir = config.spoolDir ?? join(stateDir, 'spool');
+  using locks = new DisposableStack();
+  locks.use(lockFolder(stateDir, 'an agent'));
+  chmodSync(stateDir, 0o700);
+  mkdirSync(spoolDir, { recursive: true, mode: 0o700 });
+  if (config.spoolDir !== undefined) locks.use(lockFolder(spoolDir, 'an agent'));
+  for (const name of readdirSync(spoolDir)) if (UUID.test(name)) rmSync(join(spoolDir, name), { recursive: true, force: true });
+  const file = join(stateDir, 'token');
+  const { token, created } = readOrCreateToken(file);
+  // said here this once; afterwards the file alone has it
+  if (created) log.info(`a bearer token was made and lies in ${file}: ${token}`);
+  const held = locks.move();
+  return { token, spoolDir, [Symbol.dispose]: () => held.dispose() };
+}

@@ -1,0 +1,59 @@
+import process from 'node:process';
+import { createExecutor, type Execution } from './execute.ts';
+import type { FromWorker, ToWorker } from './protocol.ts';
+
+/**
+ * Entry of a worker process: it carries out the commands of one storage pool, or those that touch none. The agent forks it as the
+ * leader of its own process group, so that its children (qemu-img, ssh) can be ended with it.
+ */
+const running = new Map<string, AbortController>();
+let execute: ReturnType<typeof createExecutor> | undefined;
+
+/** How long tasks may clean up after themselves once the agent is gone. */
+const ORPHAN_MS = 2000;
+
+const send = (message: FromWorker): void => {
+  // the agent is gone when this fails, and 'disconnect' follows
+  if (process.connected) process.send!(message, undefined, undefined, () => undefined);
+};
+
+async function run(id: string, command: Execution['command'], input: Execution['input']): Promise<void> {
+  const abort = new AbortController();
+  running.set(id, abort);
+  const result = await execute!({
+    id,
+    command,
+    input,
+    signal: abort.signal,
+    started: () => send({ type: 'started', id }),
+    progress: progress => send({ type: 'progress', id, progress }),
+  });
+  running.delete(id);
+  send({ type: 'ended', id, result });
+  if (!process.connected && running.size === 0) endGroup();
+}
+
+/** Ends this process and every child it has left. */
+function endGroup(): void {
+  try {
+    process.kill(-process.pid, 'SIGKILL');
+  } catch {
+    // not the leader of a group: started by hand
+    process.exit(1);
+  }
+}
+
+process.on('message', (message: ToWorker) => {
+  if (message.type === 'init') execute = createExecutor({ ...message, swept: ids => send({ type: 'swept', ids }) });
+  else if (message.type === 'run') void run(message.id, message.command, message.input);
+  else running.get(message.id)?.abort();
+});
+
+process.on('disconnect', () => {
+  if (running.size === 0) return endGroup();
+  for (const abort of running.values()) abort.abort();
+  setTimeout(endGroup, ORPHAN_MS);
+});
+// the agent alone decides when workers end; a Ctrl-C in the terminal reaches it as well
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => undefined);

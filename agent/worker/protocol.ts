@@ -1,0 +1,36 @@
+import type { CommandMessage } from '../../shared/commands/index.ts';
+import type { Problem } from '../../shared/errors.ts';
+import type { Progress } from '../../shared/task.ts';
+import type { AgentConfig } from '../config.ts';
+
+/** The bytes that came for a task: a file in its spool folder. */
+export interface TaskInput {
+  path: string;
+  size: number;
+  sha256: string;
+}
+
+/** What the agent says to a worker. The first message is `init`. */
+export type ToWorker =
+  | { type: 'init'; config: AgentConfig; spoolDir: string; sweep: string[] }
+  | { type: 'run'; id: string; command: CommandMessage; input?: TaskInput }
+  | { type: 'cancel'; id: string };
+
+/** How a task ended in its worker; `aborted`: after a cancel, whatever error came of it. */
+export type TaskResult = { ok: true; output: unknown } | { ok: false; problem: Problem; aborted: boolean };
+
+/** What a worker says. */
+export type FromWorker =
+  | { type: 'started'; id: string }
+  | { type: 'progress'; id: string; progress: Progress }
+  | { type: 'ended'; id: string; result: TaskResult }
+  | { type: 'swept'; ids: string[] };
+
+/** Key of the worker for commands that touch no pool. */
+export const HOST_WORKER = 'host';
+
+/** The pool that a command works on; null for work that touches none. */
+export function poolOf(command: CommandMessage): string | null {
+  const input: object = command.input;
+  return 'pool' in input ? (input.pool as { id: string }).id : null;
+}
