@@ -15,7 +15,16 @@ export interface PrimaryDriver<C = unknown> {
    * Makes the pool usable on this host (mounts it where need be) and checks its identity: a place that shows another pool, or none,
    * is POOL_IDENTITY. With `initialize`, a place without pool.json that is empty becomes this pool. Repeating it is safe and cheap.
    */
-  connect(pool: { id: string; config: C }, options: { initialize: boolean; signal: AbortSignal }): Promise<Pool>;
+  connect(pool: { id: string; config: C }, options: ConnectOptions): Promise<Pool>;
+  /** Takes away what `connect` put up on this host, also where the storage does not answer. Missing: there is nothing to take away. */
+  disconnect?(pool: { id: string; config: C }, options: Omit<ConnectOptions, 'initialize'>): Promise<void>;
+}
+
+export interface ConnectOptions {
+  initialize: boolean;
+  signal: AbortSignal;
+  /** The agent's folder below which pools are mounted, each at its id. */
+  mountDir: string;
 }
 
 export interface VolumeSpec {
@@ -27,6 +36,15 @@ export interface VolumeSpec {
 export interface DiskFile {
   path: string;
   format: ImageFormat;
+}
+
+/** An image that is to be cached, as its manifest describes it. */
+export interface CachedImage {
+  id: string;
+  format: ImageFormat;
+  size: number;
+  virtualSize: number;
+  digest: string;
 }
 
 /**
@@ -42,9 +60,9 @@ export interface Pool {
   /** A folder for the unfinished work of one task, on the pool itself, so that a rename publishes it. Removed when disposed of. */
   scratch(taskId: string): Promise<AsyncDisposable & { path: string }>;
   /** The cached image, or undefined. */
-  cached(imageId: string, format: ImageFormat): Promise<{ size: number; allocated: number } | undefined>;
-  /** Where a cached image arrives: published read-only. */
-  cacheSink(taskId: string, image: { id: string; format: ImageFormat }, size: number): Promise<Sink>;
+  cached(imageId: string, format: ImageFormat): Promise<{ size: number; allocated: number; virtualSize: number } | undefined>;
+  /** Where a cached image arrives: published read-only. What its manifest says is kept beside it. */
+  cacheSink(taskId: string, image: CachedImage): Promise<Sink>;
   /** The cached image as a file for qemu-img. */
   cacheFile(imageId: string, format: ImageFormat): DiskFile;
   evict(imageId: string): Promise<{ freed: number }>;
@@ -59,10 +77,18 @@ export interface Pool {
   ): Promise<{ allocated: number }>;
   /** The volume's top layer for qemu-img. VOLUME_MISSING where it is not. */
   volumeFile(volumeId: string, layerId: string): Promise<DiskFile>;
-  trash(volumeIds: string[]): Promise<string[]>;
+  /** Grows a volume. VOLUME_IN_USE while a program has it open; less than it has is BAD_REQUEST, the same again is no error. */
+  resizeVolume(
+    volumeId: string,
+    layerId: string,
+    size: number,
+    signal: AbortSignal,
+  ): Promise<{ size: number; allocated: number }>;
+  /** Returns those that are in the trash now. VOLUME_IN_USE, and none moved, where a program writes to one of them. */
+  trash(volumeIds: string[], signal: AbortSignal): Promise<string[]>;
   purge(before: Date, signal: AbortSignal): Promise<{ removed: string[]; freed: number }>;
   /** Removes what dead tasks of this host left. */
   sweep(taskIds: string[]): Promise<void>;
-  /** Unmounts; with `forget`, pool.json goes too (refused where volumes are left). */
-  disconnect(forget: boolean): Promise<void>;
+  /** Stops being a pool: cached images, trash and identity go. IN_USE where volumes are left. */
+  forget(): Promise<void>;
 }

@@ -1,0 +1,133 @@
+import type { CommandInput, CommandOutput } from '../shared/commands/index.ts';
+import type { StoreRef } from '../shared/commands/refs.ts';
+import { CisternError, type ErrorCode, ERRORS } from '../shared/errors.ts';
+import { fetchImage } from './backup/layout.ts';
+import type { TaskContext } from './commands/handler.ts';
+import { abortReason, throwIfAborted } from './host/run.ts';
+import type { Pool } from './primary/driver.ts';
+
+type Image = CommandInput<'cache.fill'>['image'];
+type Filled = CommandOutput<'cache.fill'>;
+type Progress = TaskContext['progress'];
+
+interface Flight {
+  done: Promise<Filled>;
+  /** Everybody who waits sees the progress of the one download. */
+  watchers: Set<Progress>;
+}
+
+/** Downloads under way in this process, by the path that the image will have. */
+const flights = new Map<string, Flight>();
+
+/**
+ * Brings an image into the pool's cache, once however many ask: one downloads, the others wait and find it there. Where the one is
+ * cancelled, the next of those that wait takes over; where it fails, all of them do. Nothing shows in the cache before each part was
+ * verified; what is unfinished lies in the task's scratch folder only.
+ */
+export async function fillCache(pool: Pool, image: Image, stores: StoreRef[], ctx: TaskContext): Promise<Filled> {
+  const { path } = pool.cacheFile(image.id, image.format);
+  for (;;) {
+    throwIfAborted(ctx.signal);
+    const there = await pool.cached(image.id, image.format);
+    if (there !== undefined)
+      return { size: there.size, allocated: there.allocated, virtualSize: there.virtualSize, alreadyThere: true };
+    const other = flights.get(path);
+    if (other === undefined) return lead(path, pool, image, stores, ctx);
+    const ended = await join(other, ctx);
+    if (ended !== undefined && !isCancel(ended)) throw ended;
+  }
+}
+
+async function lead(path: string, pool: Pool, image: Image, stores: StoreRef[], ctx: TaskContext): Promise<Filled> {
+  const watchers = new Set<Progress>([ctx.progress]);
+  const tell: Progress = (...news) => watchers.forEach(watcher => watcher(...news));
+  const done = download(pool, image, stores, { ...ctx, progress: tell });
+  flights.set(path, { done, watchers });
+  try {
+    return await done;
+  } finally {
+    flights.delete(path);
+  }
+}
+
+/** Waits for another task's download; returns its error, or undefined when it went well. */
+async function join({ done, watchers }: Flight, { signal, progress }: TaskContext): Promise<unknown> {
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(abortReason(signal));
+  signal.addEventListener('abort', onAbort, { once: true });
+  watchers.add(progress);
+  const outcome = done.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  try {
+    return await Promise.race([outcome, aborted.promise]);
+  } finally {
+    watchers.delete(progress);
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Tries the replicas in their order. What is wrong with the pool or the task ends it; what is wrong with a replica leads to the next. */
+async function download(pool: Pool, image: Image, stores: StoreRef[], ctx: TaskContext): Promise<Filled> {
+  const failures: { storeId: string; error: unknown }[] = [];
+  for (const ref of stores) {
+    try {
+      return await fromReplica(pool, image, ref, ctx);
+    } catch (error) {
+      throwIfAborted(ctx.signal);
+      if (error instanceof CisternError && (error.code.startsWith('POOL_') || isCancel(error))) throw error;
+      failures.push({ storeId: ref.id, error });
+    }
+  }
+  throw allFailed(image, failures);
+}
+
+async function fromReplica(pool: Pool, image: Image, ref: StoreRef, ctx: TaskContext): Promise<Filled> {
+  const store = await ctx.store(ref);
+  const { manifest, summary } = await fetchImage(
+    store,
+    image.id,
+    async ({ format, size, virtualSize, digest }) => {
+      if (format !== image.format)
+        throw new CisternError(
+          'MANIFEST_INVALID',
+          `image ${image.id} should be ${image.format}, but its manifest on ${ref.id} says ${format}`,
+        );
+      return pool.cacheSink(ctx.taskId, { id: image.id, format, size, virtualSize, digest });
+    },
+    {
+      streams: ctx.config.streams,
+      stallSeconds: ctx.config.stallSeconds,
+      signal: ctx.signal,
+      progress: (done, total) => ctx.progress('download', done, total, 'bytes'),
+    },
+  );
+  const stored = await pool.cached(image.id, image.format);
+  return {
+    size: manifest.size,
+    allocated: stored?.allocated ?? manifest.size,
+    virtualSize: manifest.virtualSize,
+    alreadyThere: false,
+    transfer: summary,
+  };
+}
+
+/** One error that tells every replica's; retryable where one of them is. */
+function allFailed(image: Image, failures: { storeId: string; error: unknown }[]): unknown {
+  if (failures.length === 1) return failures[0]!.error;
+  const codeOf = (error: unknown): ErrorCode => (error instanceof CisternError ? error.code : 'INTERNAL');
+  const codes = failures.map(failure => codeOf(failure.error));
+  const told = failures.map(
+    ({ storeId, error }) => `from ${storeId}: ${codeOf(error)}: ${error instanceof Error ? error.message : String(error)}`,
+  );
+  const code = codes.find(one => ERRORS[one].retryable) ?? codes[0] ?? 'OBJECT_MISSING';
+  return new CisternError(
+    code,
+    `image ${image.id} could not be had from any of its ${failures.length} replicas; ${told.join('; ')}`,
+    { cause: failures },
+  );
+}
+
+const isCancel = (error: unknown): boolean =>
+  (error instanceof CisternError && error.code === 'CANCELLED') || (error instanceof Error && error.name === 'AbortError');

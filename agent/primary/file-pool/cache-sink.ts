@@ -1,0 +1,57 @@
+import { chmod, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Sink } from '../../transfer/ends.ts';
+import { fileSink } from '../../transfer/file-end.ts';
+import type { CachedImage } from '../driver.ts';
+import { cached } from './cache.ts';
+import { type CacheMeta, createFile, metaPath, syncPath, toJson } from './meta.ts';
+import { areaPath, entryPath, poolError, type PoolRoot } from './paths.ts';
+import { openScratch } from './scratch.ts';
+
+/**
+ * Where an image arrives for the cache: in `tmp/<taskId>/`, then, whole, durable, read-only and with its meta.json beside it, under
+ * `cache/<imageId>/` by one rename. Where another host was first (a shared pool), its copy stays and this one goes.
+ */
+export async function cacheSink(pool: PoolRoot, taskId: string, image: CachedImage): Promise<Sink> {
+  const target = entryPath(pool, 'cache', image.id);
+  const scratch = await openScratch(pool, taskId, `cache-${image.id}`);
+  const remove = async (): Promise<void> => scratch[Symbol.asyncDispose]();
+  const file = join(scratch.path, `image.${image.format}`);
+  const name = `pool ${pool.id}:cache/${image.id}`;
+  const inner = await fileSink({
+    partial: `${file}.part`,
+    final: file,
+    size: image.size,
+    mode: 0o444,
+    name,
+    codes: { full: 'POOL_FULL' },
+  }).catch(async (error: unknown) => {
+    await remove();
+    throw error;
+  });
+  const publish = async (): Promise<void> => {
+    await inner.publish();
+    const meta: CacheMeta = { version: 1, ...image, createdAt: new Date().toISOString() };
+    await createFile(metaPath(scratch.path), toJson(meta), 0o444);
+    await chmod(scratch.path, 0o755);
+    await syncPath(scratch.path);
+    await rename(scratch.path, target).catch(async (error: NodeJS.ErrnoException) => {
+      const taken = error.code === 'ENOTEMPTY' || error.code === 'EEXIST';
+      if (!taken || (await cached(pool, image.id, image.format)) === undefined) throw error;
+    });
+    await syncPath(areaPath(pool, 'cache'));
+  };
+  return {
+    ...inner,
+    publish: async () => {
+      try {
+        await publish();
+      } catch (error) {
+        throw poolError(error, `publishing the image in ${target}`);
+      } finally {
+        await remove();
+      }
+    },
+    abort: remove,
+  };
+}

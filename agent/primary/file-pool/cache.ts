@@ -1,0 +1,87 @@
+import { join } from 'node:path';
+import { CisternError } from '../../../shared/errors.ts';
+import type { ImageFormat } from '../../../shared/model.ts';
+import type { DiskFile } from '../driver.ts';
+import { CacheMeta, metaPath, readJson, VolumeMeta } from './meta.ts';
+import { areaPath, entryPath, fileStat, isFolder, type PoolRoot } from './paths.ts';
+import { discard, finishRemovals } from './scratch.ts';
+import { allocated, eachEntry } from './usage.ts';
+
+export const cacheFile = (pool: PoolRoot, imageId: string, format: ImageFormat): DiskFile => ({
+  path: join(entryPath(pool, 'cache', imageId), `image.${format}`),
+  format,
+});
+
+/** The cached image as it was published, or undefined where it is not in the cache. */
+export async function cached(
+  pool: PoolRoot,
+  imageId: string,
+  format: ImageFormat,
+): Promise<(CacheMeta & { allocated: number }) | undefined> {
+  const folder = entryPath(pool, 'cache', imageId);
+  if (!(await isFolder(folder))) return undefined;
+  const meta = await readJson(metaPath(folder), CacheMeta);
+  const file = await fileStat(cacheFile(pool, imageId, format).path);
+  if (meta === undefined || file === undefined || meta.format !== format) return undefined;
+  if (meta.size === file.size) return { ...meta, allocated: file.allocated };
+  throw new CisternError(
+    'IO_ERROR',
+    `${folder} holds ${file.size} bytes of the image where its meta.json says ${meta.size}: evict it and fill the cache again`,
+  );
+}
+
+/** Clones being made of each cached image in this process, by the image's folder; -1 while the image is being evicted. */
+const holds = new Map<string, number>();
+
+/** Keeps an image from being evicted while clones are made of it; BUSY where that is under way already. */
+export function holdImage(pool: PoolRoot, imageId: string): Disposable {
+  const folder = entryPath(pool, 'cache', imageId);
+  const before = holds.get(folder) ?? 0;
+  if (before < 0) throw new CisternError('BUSY', `the image ${imageId} is being evicted from ${pool.root}`);
+  holds.set(folder, before + 1);
+  return {
+    [Symbol.dispose]: () => {
+      const left = (holds.get(folder) ?? 1) - 1;
+      if (left === 0) holds.delete(folder);
+      else holds.set(folder, left);
+    },
+  };
+}
+
+/**
+ * Removes an image from the cache; nothing where it is gone already. IN_USE where a volume, or one in the trash, stands on it: the
+ * controller knows that too and asks before; this is the second net, which sees what is really on the disk.
+ */
+export async function evict(pool: PoolRoot, imageId: string): Promise<{ freed: number }> {
+  const folder = entryPath(pool, 'cache', imageId);
+  const refuse = (by: string): never => {
+    throw new CisternError('IN_USE', `evicting the image ${imageId} from ${pool.root}: ${by}`);
+  };
+  const held = holds.get(folder);
+  if (held !== undefined) refuse(held < 0 ? 'it is being evicted already' : 'clones of it are being made');
+  holds.set(folder, -1);
+  try {
+    await finishRemovals(pool, 'image');
+    if (!(await isFolder(folder))) return { freed: 0 };
+    for (const area of ['volumes', 'trash'] as const) {
+      const users = await standingOn(pool, area, imageId);
+      if (users.length > 0) refuse(`${users.length} in ${area} stand on it, such as ${users[0]}`);
+    }
+    const freed = await allocated(folder);
+    await discard(pool, folder, 'image', imageId);
+    return { freed };
+  } finally {
+    holds.delete(folder);
+  }
+}
+
+/** Ids in an area that stand on an image. One without a meta.json might, so it counts: it stops an eviction rather than lose its base. */
+async function standingOn(pool: PoolRoot, area: 'volumes' | 'trash', imageId: string): Promise<string[]> {
+  const users = await eachEntry(pool, area, undefined, async id => {
+    const folder = join(areaPath(pool, area), id);
+    const meta = await readJson(metaPath(folder), VolumeMeta);
+    if (meta === undefined) return (await isFolder(folder)) ? id : undefined;
+    return meta.backing?.imageId === imageId ? id : undefined;
+  });
+  return users.filter(id => id !== undefined);
+}

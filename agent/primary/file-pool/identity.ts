@@ -1,0 +1,109 @@
+import { link, lstat, mkdir, readdir, realpath, rm, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { CisternError } from '../../../shared/errors.ts';
+import { type Capacity, Id, Time } from '../../../shared/model.ts';
+import { createFile, readJson, syncPath, toJson } from './meta.ts';
+import { AREAS, areaPath, checkId, isFolder, poolError, type PoolRoot } from './paths.ts';
+
+/** `pool.json`: says which pool a folder is, so that an empty mount point or another pool's export is never taken for it. */
+export const PoolFile = z.object({ version: z.literal(1), id: Id, type: z.string(), createdAt: Time });
+
+const poolFile = (root: string): string => join(root, 'pool.json');
+/** Names that may lie in a place that becomes a pool: what mkfs leaves, and the first halves of our own `pool.json`. */
+const isVacant = (name: string): boolean => name === 'lost+found' || name.startsWith('.pool.json.');
+
+/**
+ * Opens the folder `path` as the pool `who`. POOL_UNAVAILABLE where there is no such folder, POOL_IDENTITY where its pool.json is
+ * missing or another's. With `initialize` an empty place becomes the pool; a place with anything in it is refused.
+ */
+export async function openRoot(
+  path: string,
+  who: Omit<PoolRoot, 'root'>,
+  initialize: boolean,
+): Promise<{ pool: PoolRoot; initialized: boolean }> {
+  const root = await realpath(path).catch((cause: NodeJS.ErrnoException) => {
+    throw new CisternError('POOL_UNAVAILABLE', `opening the pool folder ${path}: ${cause.message}`, { cause });
+  });
+  if (!(await isFolder(root))) throw new CisternError('POOL_UNAVAILABLE', `opening the pool folder ${path}: it is gone`);
+  checkId(who.id);
+  const pool: PoolRoot = { root, ...who };
+  const initialized = initialize && (await claim(pool));
+  await checkIdentity(pool);
+  for (const area of AREAS) if (!(await isFolder(areaPath(pool, area)))) await makeArea(areaPath(pool, area));
+  return { pool, initialized };
+}
+
+/** POOL_IDENTITY unless pool.json at the root is this pool's. Cheap: called before every piece of work. */
+export async function checkIdentity(pool: PoolRoot): Promise<void> {
+  const found = await readJson(poolFile(pool.root), PoolFile);
+  if (found === undefined)
+    throw new CisternError('POOL_IDENTITY', `${pool.root} should be the pool ${pool.id}, but it has no pool.json`);
+  if (found.id === pool.id && found.type === pool.type) return;
+  throw new CisternError(
+    'POOL_IDENTITY',
+    `${pool.root} should be the ${pool.type} pool ${pool.id}, but its pool.json says ${found.type} pool ${found.id}`,
+  );
+}
+
+/** The pool must still be itself and its folders must be plain ones: what each piece of work asks first. */
+export async function checkStanding(pool: PoolRoot): Promise<void> {
+  const [, ...folders] = await Promise.all([checkIdentity(pool), ...AREAS.map(area => isFolder(areaPath(pool, area)))]);
+  if (folders.every(Boolean)) return;
+  throw new CisternError(
+    'POOL_IDENTITY',
+    `the pool ${pool.root} has lost its ${AREAS.filter((_, i) => !folders[i]).join(', ')} folder`,
+  );
+}
+
+/** Makes an empty place this pool; false where it is one already. Two hosts that try at once agree, because `link` has one winner. */
+async function claim(pool: PoolRoot): Promise<boolean> {
+  const target = poolFile(pool.root);
+  try {
+    if (await lstat(target).catch(absent)) return false;
+    const names = (await readdir(pool.root)).filter(name => !isVacant(name));
+    if (names.length > 0) {
+      const seen = names.slice(0, 3).join(', ') + (names.length > 3 ? ', …' : '');
+      throw new CisternError(
+        'POOL_IDENTITY',
+        `${pool.root} cannot become a pool: it has no pool.json but is not empty (${seen})`,
+        {
+          action: 'Give an empty folder, or the folder of an existing pool.',
+        },
+      );
+    }
+    const draft = join(pool.root, `.pool.json.${randomUUID()}`);
+    await createFile(draft, toJson({ version: 1, id: pool.id, type: pool.type, createdAt: new Date().toISOString() }));
+    const won = await link(draft, target).then(() => true, lost);
+    await rm(draft);
+    await syncPath(pool.root);
+    return won;
+  } catch (error) {
+    throw poolError(error, `making ${pool.root} a pool`);
+  }
+}
+
+const makeArea = (path: string): Promise<void> =>
+  mkdir(path, 0o755).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw poolError(error, `making ${path}`);
+  });
+
+/** Removes pool.json: the folder is no pool any more. */
+export const disown = (pool: PoolRoot): Promise<void> => rm(poolFile(pool.root), { force: true });
+
+export async function capacity(pool: PoolRoot): Promise<Capacity> {
+  const stat = await statfs(pool.root).catch((error: unknown) => {
+    throw poolError(error, `measuring ${pool.root}`);
+  });
+  return { total: stat.blocks * stat.bsize, available: stat.bavail * stat.bsize };
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+}
+
+function lost(error: NodeJS.ErrnoException): boolean {
+  if (error.code === 'EEXIST') return false;
+  throw error;
+}

@@ -1,0 +1,96 @@
+import { constants } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { CisternError } from '../../../shared/errors.ts';
+import { Bytes, Id, ImageFormat, Sha256, Time } from '../../../shared/model.ts';
+import { foreign, poolError } from './paths.ts';
+
+/** `cache/<imageId>/meta.json`: what the cached file is, as the image's manifest told. */
+export const CacheMeta = z.object({
+  version: z.literal(1),
+  id: Id,
+  format: ImageFormat,
+  size: Bytes,
+  virtualSize: Bytes,
+  digest: Sha256,
+  createdAt: Time,
+});
+export type CacheMeta = z.infer<typeof CacheMeta>;
+
+/** `volumes/<volumeId>/meta.json`: what the pool must know of a volume where no controller can be asked. */
+export const VolumeMeta = z.object({
+  version: z.literal(1),
+  id: Id,
+  layerId: Id,
+  size: Bytes,
+  backing: z.object({ imageId: Id, format: ImageFormat }).nullable(),
+  createdAt: Time,
+  deletedAt: Time.optional(),
+});
+export type VolumeMeta = z.infer<typeof VolumeMeta>;
+
+const LIMIT = 64 * 1024;
+
+/**
+ * A small JSON file of the pool, or undefined where it is not there. Links and anything but a regular file are refused without
+ * being opened for long (a planted pipe would block for ever); a file that is not what the schema says is IO_ERROR.
+ */
+export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
+  const text = await readSmall(path);
+  if (text === undefined) return undefined;
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new CisternError(
+      'IO_ERROR',
+      `${path} is damaged: ${cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause)}`,
+      { cause },
+    );
+  }
+}
+
+async function readSmall(path: string): Promise<string | undefined> {
+  try {
+    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stat = await file.stat();
+    if (!stat.isFile() || stat.size > LIMIT) throw foreign(path, `file of at most ${LIMIT} bytes`);
+    return await file.readFile('utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    if (code === 'ELOOP') throw foreign(path, 'file');
+    throw poolError(error, `reading ${path}`);
+  }
+}
+
+export const toJson = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+
+/** Replaces a small JSON file, durably and at once: a reader sees the old or the new one, also after a power cut. */
+export async function writeJson(path: string, value: unknown): Promise<void> {
+  const next = `${path}.next`;
+  try {
+    await rm(next, { force: true });
+    await createFile(next, toJson(value));
+    await rename(next, path);
+    await syncPath(dirname(path));
+  } catch (error) {
+    await rm(next, { force: true }).catch(() => undefined); // the first error is the one to tell
+    throw poolError(error, `writing ${path}`);
+  }
+}
+
+/** A new file with `text`, on disk when this returns. Fails with EEXIST where anything has that name already. */
+export async function createFile(path: string, text: string, mode = 0o644): Promise<void> {
+  await using file = await open(path, 'wx', mode);
+  await file.writeFile(text);
+  await file.sync();
+}
+
+/** Makes a file's data, or a folder's names, durable. */
+export async function syncPath(path: string): Promise<void> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  await file.sync();
+}
+
+export const metaPath = (folder: string): string => join(folder, 'meta.json');

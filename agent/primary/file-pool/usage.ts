@@ -1,0 +1,65 @@
+import { lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CommandOutput } from '../../../shared/commands/index.ts';
+import { throwIfAborted } from '../../host/run.ts';
+import { capacity } from './identity.ts';
+import { metaPath, readJson, VolumeMeta } from './meta.ts';
+import { type Area, areaPath, isId, poolError, type PoolRoot } from './paths.ts';
+
+/** Entries looked at side by side: enough to hide the latency of a server, few enough to leave it room for the volumes. */
+const WIDTH = 16;
+
+/** Free space, and what each cached image, volume and trash entry takes (bytes of its blocks, not of its length). */
+export async function usage(pool: PoolRoot, signal: AbortSignal): Promise<CommandOutput<'pool.usage'>> {
+  const measure = (area: Area) =>
+    eachEntry(pool, area, signal, async id => ({ id, allocated: await allocated(join(areaPath(pool, area), id)) }));
+  const cache = await measure('cache');
+  const volumes = await measure('volumes');
+  const trash = await eachEntry(pool, 'trash', signal, async id => {
+    const folder = join(areaPath(pool, 'trash'), id);
+    return { id, allocated: await allocated(folder), deletedAt: (await deletedAt(folder)).toISOString() };
+  });
+  return { capacity: await capacity(pool), cache: cache.map(c => ({ imageId: c.id, allocated: c.allocated })), volumes, trash };
+}
+
+/** When a volume went to the trash. A crash right after its rename leaves no note of it: then the rename itself is the time. */
+export async function deletedAt(folder: string): Promise<Date> {
+  const meta = await readJson(metaPath(folder), VolumeMeta);
+  return meta?.deletedAt === undefined ? (await lstat(folder)).ctime : new Date(meta.deletedAt);
+}
+
+/** Bytes that the files of an entry take. What vanishes meanwhile counts nothing. */
+export async function allocated(folder: string): Promise<number> {
+  const names = await readdir(folder).catch(vanished);
+  const stats = await Promise.all((names ?? []).map(name => lstat(join(folder, name)).catch(vanished)));
+  return stats.reduce((sum, stat) => sum + (stat?.isFile() === true ? stat.blocks * 512 : 0), 0);
+}
+
+/** `work` for each entry of an area, a few at a time, in the order of the folder; names that are not ids are no entries. */
+export async function eachEntry<T>(
+  pool: PoolRoot,
+  area: Area,
+  signal: AbortSignal | undefined,
+  work: (id: string) => Promise<T>,
+): Promise<T[]> {
+  try {
+    const entries = await readdir(areaPath(pool, area), { withFileTypes: true });
+    const ids = entries.filter(entry => entry.isDirectory() && isId(entry.name)).map(entry => entry.name);
+    const results: T[] = new Array<T>(ids.length);
+    let next = 0;
+    const lane = async (): Promise<void> => {
+      for (let i = next++; i < ids.length; i = next++) {
+        throwIfAborted(signal);
+        results[i] = await work(ids[i]!);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(WIDTH, ids.length) }, lane));
+    return results;
+  } catch (error) {
+    throw poolError(error, `reading ${areaPath(pool, area)}`);
+  }
+}
+
+function vanished(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+}
