@@ -39,7 +39,7 @@ export interface BackupStore {
   remove(folder: string): Promise<void>;
   /** Proves that the storage can be read and written, by a probe object of its own that is gone afterwards. */
   check(): Promise<void>;
-  /** Missing: the protocol does not tell. */
-  capacity?(): Promise<Capacity>;
+  /** Missing: the protocol does not tell; null: this server does not. */
+  capacity?(): Promise<Capacity | null>;
   close(): Promise<void>;
 }

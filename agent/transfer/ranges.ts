@@ -4,7 +4,7 @@ import { CisternError, ERRORS, type ErrorCode } from '../../shared/errors.ts';
 import type { RangeEnd } from './ends.ts';
 import { partsToMove, ZERO, type PartDigest } from './parts.ts';
 import type { Plan } from './plan.ts';
-import { STOP, type ThreadJob, type ThreadReport } from './thread.ts';
+import { STOP, type ThreadJob, type ThreadReport } from './thread-job.ts';
 import type { Job, Moving } from './transfer.ts';
 
 /** How long threads may take to end after they were woken; a thread that hangs in a dead mount is then left behind. */

@@ -6,28 +6,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { CisternError, toProblem } from '../../shared/errors.ts';
 import type { Moved, RangeModule } from './ends.ts';
 import { partRange, ZERO, type PartDigest } from './parts.ts';
+import { NEXT, STOP, type ThreadJob, type ThreadReport } from './thread-job.ts';
 import { verifyPart } from './verify.ts';
-
-/** Indexes into `ThreadJob.control`. */
-export const NEXT = 0;
-export const STOP = 1;
-
-export interface ThreadJob {
-  name: string;
-  reader: { module: string; data: unknown };
-  writer: { module: string; data: unknown };
-  size: number;
-  partSize: number;
-  expected: readonly PartDigest[] | undefined;
-  /** Shared: numbers of the parts to move. */
-  todo: Int32Array;
-  /** Shared: [next index into `todo`, 1 = stop]. */
-  control: Int32Array;
-  /** Shared: bytes read plus bytes written so far by all threads. */
-  moved: BigInt64Array;
-}
-
-export type ThreadReport = { parts: [number, PartDigest][] } | { code: string; detail: string };
 
 async function run(job: ThreadJob): Promise<[number, PartDigest][]> {
   let counted = 0;
