@@ -1,0 +1,102 @@
+import { Kysely, sql, type Transaction } from 'kysely';
+import { CisternError } from '../../shared/errors.ts';
+import { statements } from './migrations/001-start.ts';
+import type { Tables } from './schema.ts';
+import { sqliteDialect } from './sqlite.ts';
+
+export type Trx = Transaction<Tables>;
+/** What reads need: the database itself or a transaction of it. */
+export type Reader = Kysely<Tables>;
+
+export interface Database {
+  /** For reads outside a transaction. */
+  read: Reader;
+  /**
+   * Runs `job` in a transaction and resolves once it is on disk. Jobs asked for at the same time share one commit, so one sync
+   * serves many; each is rolled back alone where it throws. A job awaits nothing but its own queries.
+   */
+  write<T>(job: (trx: Trx) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+interface Job {
+  run(trx: Trx): Promise<void>;
+  settle(failure?: unknown): void;
+}
+
+const MIGRATIONS: Record<string, readonly string[]> = { '001-start': statements };
+
+/** Opens the controller's database and brings its schema up to date. `onCommit` is told how long each shared commit took. */
+export async function openDatabase(file: string, onCommit: (seconds: number, jobs: number) => void = () => {}): Promise<Database> {
+  const db = new Kysely<Tables>({ dialect: sqliteDialect(file) });
+  await migrate(db);
+  let queue: Job[] = [];
+  let flushing: Promise<void> | undefined;
+
+  const flush = async (): Promise<void> => {
+    while (queue.length > 0) {
+      const jobs = queue;
+      queue = [];
+      const began = performance.now();
+      try {
+        await db.transaction().execute(async trx => {
+          for (const job of jobs) await job.run(trx);
+        });
+        for (const job of jobs) job.settle();
+      } catch (cause) {
+        const failure = new CisternError('DATABASE_UNAVAILABLE', `writing the database: ${(cause as Error).message}`, { cause });
+        for (const job of jobs) job.settle(failure);
+      }
+      onCommit((performance.now() - began) / 1000, jobs.length);
+      // what waits for these commits goes first, so that what it asks for joins the next one
+      await new Promise(resolve => setImmediate(resolve));
+    }
+    flushing = undefined;
+  };
+
+  return {
+    read: db,
+    write: job =>
+      new Promise((resolve, reject) => {
+        queue.push(toJob(job, resolve, reject));
+        flushing ??= new Promise<void>(next => setImmediate(next)).then(flush);
+      }),
+    close: async () => {
+      await flushing;
+      await db.destroy();
+    },
+  };
+}
+
+function toJob<T>(job: (trx: Trx) => Promise<T>, resolve: (value: T) => void, reject: (error: unknown) => void): Job {
+  let outcome: { value: T } | { error: unknown } | undefined;
+  return {
+    async run(trx) {
+      await sql`savepoint job`.execute(trx);
+      try {
+        outcome = { value: await job(trx) };
+      } catch (error) {
+        outcome = { error };
+        await sql`rollback to savepoint job`.execute(trx);
+      }
+      await sql`release savepoint job`.execute(trx);
+    },
+    settle(failure) {
+      if (failure !== undefined) reject(failure);
+      else if (outcome && 'value' in outcome) resolve(outcome.value);
+      else reject(outcome?.error);
+    },
+  };
+}
+
+async function migrate(db: Kysely<Tables>): Promise<void> {
+  await sql`create table if not exists migrations (name text primary key, applied_at text not null)`.execute(db);
+  const applied = new Set((await db.selectFrom('migrations').select('name').execute()).map(row => row.name));
+  for (const [name, list] of Object.entries(MIGRATIONS)) {
+    if (applied.has(name)) continue;
+    await db.transaction().execute(async trx => {
+      for (const statement of list) await sql.raw(statement).execute(trx);
+      await trx.insertInto('migrations').values({ name, applied_at: new Date().toISOString() }).execute();
+    });
+  }
+}

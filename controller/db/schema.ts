@@ -1,0 +1,127 @@
+import type { Generated, Selectable } from 'kysely';
+import type { ImageFormat, Media, OperationState, State, Status } from '../../shared/model.ts';
+
+/** Text columns named `..._json` hold JSON; times are RFC 3339 text; ids are text. A host_id of '' means: all hosts share it. */
+export interface Tables {
+  clusters: { id: string; name: string; created_at: string };
+  hosts: {
+    id: string;
+    name: string;
+    cluster_id: string;
+    url: string;
+    token_sealed: string;
+    report_hash: string;
+    report_sealed: string;
+    status: Status;
+    state: State;
+    reason: string | null;
+    facts_json: string | null;
+    last_seen_at: string | null;
+    created_at: string;
+  };
+  primary_storages: {
+    id: string;
+    name: string;
+    type: string;
+    shared: number;
+    config_json: string;
+    config_sealed: string;
+    overcommit: number;
+    state: State;
+    created_at: string;
+  };
+  primary_storage_clusters: { primary_storage_id: string; cluster_id: string };
+  /** One row for each host that should see a primary storage. */
+  pools: {
+    primary_storage_id: string;
+    host_id: string;
+    status: Status;
+    reason: string | null;
+    total: number | null;
+    available: number | null;
+    measured_at: string | null;
+  };
+  backup_storages: {
+    id: string;
+    name: string;
+    type: string;
+    config_json: string;
+    config_sealed: string;
+    state: State;
+    status: Status;
+    reason: string | null;
+    total: number | null;
+    available: number | null;
+    created_at: string;
+  };
+  images: {
+    id: string;
+    name: string;
+    media: Media;
+    format: ImageFormat;
+    status: 'creating' | 'ready' | 'deleting' | 'deleted';
+    size: number | null;
+    virtual_size: number | null;
+    digest: string | null;
+    created_at: string;
+  };
+  replicas: { image_id: string; backup_storage_id: string; status: 'creating' | 'ready' | 'deleting'; created_at: string };
+  cache_entries: {
+    image_id: string;
+    primary_storage_id: string;
+    host_id: string;
+    status: 'creating' | 'ready' | 'deleting';
+    size: number | null;
+    last_used_at: string;
+    created_at: string;
+  };
+  volumes: {
+    id: string;
+    name: string;
+    kind: 'root' | 'data';
+    status: 'creating' | 'ready' | 'deleting' | 'deleted';
+    primary_storage_id: string;
+    host_id: string;
+    image_id: string | null;
+    layer_id: string;
+    size: number;
+    allocated: number | null;
+    created_at: string;
+    deleted_at: string | null;
+  };
+  /** Physical bytes promised to operations under way. */
+  reservations: { operation_id: string; primary_storage_id: string; host_id: string; bytes: number };
+  operations: {
+    id: string;
+    kind: string;
+    state: OperationState;
+    /** What is shown of the request. */
+    input_json: string;
+    /** The whole request and the plan made of it; they may hold secrets, so both are sealed. */
+    request_sealed: string;
+    plan_sealed: string;
+    output_json: string | null;
+    error_json: string | null;
+    resources_json: string;
+    retry_of: string | null;
+    idempotency_key: string | null;
+    request_hash: string | null;
+    created_at: string;
+    finished_at: string | null;
+  };
+  steps: {
+    operation_id: string;
+    name: string;
+    state: 'done' | 'failed' | 'undone';
+    started_at: string;
+    finished_at: string;
+    result_json: string | null;
+  };
+  locks: { name: string; operation_id: string; taken_at: string };
+  /** What a failed operation could not remove since its host or storage was away; swept up later. */
+  garbage: { id: string; host_id: string; waste_json: string; at: string };
+  events: { seq: Generated<number>; at: string; type: string; resource_kind: string | null; resource_id: string | null; message: string };
+  migrations: { name: string; applied_at: string };
+}
+
+export type Row<T extends keyof Tables> = Selectable<Tables[T]>;

@@ -1,0 +1,79 @@
+import { newId } from '../../shared/id.ts';
+import { CisternError } from '../../shared/errors.ts';
+import type { Capacity, Facts } from '../../shared/model.ts';
+import type { Trx } from '../db/database.ts';
+import { findHost, findPrimaryStorage } from '../db/find.ts';
+import type { Services } from '../services.ts';
+import { poolRef } from './refs.ts';
+
+/** A pool that does not connect within this is disconnected. */
+const CONNECT_SECONDS = 90;
+
+/** Reads an agent's facts, tells it where to report, and marks the host as connected. Throws what the agent or the network said. */
+export async function connectHost(services: Services, hostId: string): Promise<Facts> {
+  const { db, fleet, secrets } = services;
+  const host = await findHost(db.read, hostId);
+  const agent = await fleet.client(hostId);
+  const facts = await agent.facts();
+  await agent.setController({ body: { url: services.publicUrl(), hostId, token: secrets.open<string>(host.report_sealed) } });
+  await db.write(async trx => {
+    const now = new Date().toISOString();
+    await trx.updateTable('hosts').set({ status: 'connected', reason: null, facts_json: JSON.stringify(facts), last_seen_at: now }).where('id', '=', hostId).execute();
+    if (host.status !== 'connected') await services.events.append(trx, 'host.connected', { kind: 'host', id: hostId }, `host ${host.name} is connected`);
+  });
+  return facts;
+}
+
+/** Connects a host to every primary storage of its cluster; each on its own, so that a dead one holds up none of the others. */
+export async function connectPools(services: Services, hostId: string, signal: AbortSignal): Promise<void> {
+  const rows = await services.db.read
+    .selectFrom('pools')
+    .innerJoin('primary_storages', 'primary_storages.id', 'pools.primary_storage_id')
+    .select('primary_storages.id')
+    .where('pools.host_id', '=', hostId)
+    .where('primary_storages.state', '<>', 'disabled')
+    .execute();
+  await Promise.all(rows.map(row => connectPool(services, row.id, hostId, signal)));
+}
+
+/** Connects a host to one primary storage and notes how that went; never throws for what storage or host say. */
+export async function connectPool(services: Services, storageId: string, hostId: string, signal: AbortSignal): Promise<void> {
+  const bounded = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_SECONDS * 1000)]);
+  try {
+    const out = await services.fleet.run(hostId, newId(), { kind: 'pool.connect', input: { pool: await poolRef(services, storageId), initialize: false } }, { signal: bounded, patienceSeconds: 0 });
+    await services.db.write(trx => markPool(trx, services, storageId, hostId, out.capacity, null));
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const reason = bounded.aborted ? `connecting took longer than ${CONNECT_SECONDS} s` : (error as Error).message;
+    services.log.warn({ err: error, storageId, hostId }, 'a host could not connect to a primary storage');
+    await services.db.write(trx => markPool(trx, services, storageId, hostId, null, reason));
+  }
+}
+
+/** Notes in the row of a pool that it is connected, with its capacity, or why it is not; an event where that changed. */
+export async function markPool(trx: Trx, services: Services, storageId: string, hostId: string, capacity: Capacity | null, reason: string | null): Promise<void> {
+  const old = await trx.selectFrom('pools').select('status').where('primary_storage_id', '=', storageId).where('host_id', '=', hostId).executeTakeFirst();
+  if (!old) return;
+  const status = capacity ? ('connected' as const) : ('disconnected' as const);
+  const measured = capacity && { total: capacity.total, available: capacity.available, measured_at: new Date().toISOString() };
+  await trx
+    .updateTable('pools')
+    .set({ status, reason, ...measured })
+    .where('primary_storage_id', '=', storageId)
+    .where('host_id', '=', hostId)
+    .execute();
+  if (old.status === status) return;
+  const storage = await findPrimaryStorage(trx, storageId);
+  const host = await findHost(trx, hostId);
+  await services.events.append(trx, `primary-storage.${status}`, { kind: 'primary-storage', id: storageId }, `primary storage ${storage.name} is ${status} on host ${host.name}${reason ? `: ${reason}` : ''}`);
+}
+
+/** Notes that an agent does not answer; its pools stay as they were known and count as disconnected with it. */
+export async function markHostDown(services: Services, hostId: string, error: unknown): Promise<void> {
+  const reason = error instanceof CisternError ? error.message : String(error);
+  await services.db.write(async trx => {
+    const host = await findHost(trx, hostId);
+    await trx.updateTable('hosts').set({ status: 'disconnected', reason }).where('id', '=', hostId).execute();
+    if (host.status !== 'disconnected') await services.events.append(trx, 'host.disconnected', { kind: 'host', id: hostId }, `host ${host.name} is disconnected: ${reason}`);
+  });
+}

@@ -1,0 +1,160 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CommandKind, CommandMessage, CommandOutput } from '../../shared/commands/index.ts';
+import { findCommand } from '../../shared/commands/index.ts';
+import { agentRoutes } from '../../shared/contract/agent.ts';
+import { CisternError, fromProblem } from '../../shared/errors.ts';
+import { createClient, type Client } from '../../shared/http/client.ts';
+import { isFinal, type Progress, type ReportBatch, type TaskReport } from '../../shared/task.ts';
+import type { Database } from '../db/database.ts';
+import type { Secrets } from '../secrets.ts';
+
+export type AgentClient = Client<typeof agentRoutes>;
+
+export interface RunOptions {
+  signal: AbortSignal;
+  onProgress?: (progress: Progress) => void;
+  /** How long to wait for a host that does not answer; else as configured. */
+  patienceSeconds?: number;
+}
+
+/** The agents of all hosts, as the rest of the controller sees them. */
+export interface Fleet {
+  client(hostId: string): Promise<AgentClient>;
+  /** Forgets what is known of a host's address and token (it was removed or added again). */
+  forget(hostId: string): void;
+  /**
+   * Runs a command on a host as the task `taskId` and returns its output. The same id finds a task that an earlier controller sent.
+   * A host that does not answer is waited for, as long as the configuration says. An aborted signal cancels the task.
+   */
+  run<K extends CommandKind>(hostId: string, taskId: string, message: CommandMessage<K>, options: RunOptions): Promise<CommandOutput<K>>;
+  /** Ends a task that may or may not be there, waits until it runs no more, and returns its last report. */
+  stop(hostId: string, taskId: string): Promise<TaskReport | undefined>;
+  /** Takes a batch of reports; returns the number up to which batches of this agent run are known. */
+  take(hostId: string, batch: ReportBatch): number;
+  /** Tasks that this controller waits for on a host. */
+  busy(hostId: string): number;
+}
+
+/** A task without any report for so long is asked for. */
+const POLL_SECONDS = 10;
+/** How long a cancelled task may take to end. */
+const CANCEL_SECONDS = 30;
+
+interface Waiter {
+  hostId: string;
+  report(report: TaskReport): void;
+}
+
+export function createFleet(db: Database, secrets: Secrets, retrySeconds: number): Fleet {
+  const clients = new Map<string, AgentClient>();
+  const waiters = new Map<string, Waiter>();
+  const seen = new Map<string, { epoch: number; seq: number }>();
+  const load = new Map<string, number>();
+
+  const client = async (hostId: string): Promise<AgentClient> => {
+    const known = clients.get(hostId);
+    if (known) return known;
+    const host = await db.read.selectFrom('hosts').select(['url', 'token_sealed']).where('id', '=', hostId).executeTakeFirst();
+    if (!host) throw new CisternError('NOT_FOUND', `host ${hostId} is not known any more`);
+    const made = createClient(agentRoutes, { baseUrl: host.url, token: secrets.open<string>(host.token_sealed), timeoutSeconds: 10, unreachable: 'HOST_UNREACHABLE' });
+    clients.set(hostId, made);
+    return made;
+  };
+
+  const fleet: Fleet = {
+    client,
+    forget(hostId) {
+      clients.get(hostId)?.close();
+      clients.delete(hostId);
+      seen.delete(hostId);
+    },
+    busy: hostId => load.get(hostId) ?? 0,
+    take(hostId, batch) {
+      const last = seen.get(hostId);
+      if (last && (batch.epoch < last.epoch || (batch.epoch === last.epoch && batch.seq <= last.seq))) return last.seq;
+      seen.set(hostId, { epoch: batch.epoch, seq: batch.seq });
+      for (const report of batch.reports) {
+        const waiter = waiters.get(report.id);
+        if (waiter?.hostId === hostId) waiter.report(report);
+      }
+      return batch.seq;
+    },
+    async run(hostId, taskId, message, options) {
+      load.set(hostId, fleet.busy(hostId) + 1);
+      try {
+        const report = await follow(hostId, taskId, message as unknown as CommandMessage, options);
+        if (report.state === 'succeeded') return findCommand(message.kind)!.output.parse(report.output) as never;
+        throw report.error ? fromProblem(report.error) : new CisternError('CANCELLED', `${message.kind} on host ${hostId} was cancelled`);
+      } finally {
+        waiters.delete(taskId);
+        load.set(hostId, fleet.busy(hostId) - 1);
+      }
+    },
+    async stop(hostId, taskId) {
+      const deadline = Date.now() + CANCEL_SECONDS * 1000;
+      try {
+        const agent = await client(hostId);
+        let report = await agent.cancelTask({ params: { id: taskId } });
+        while (!isFinal(report.state) && Date.now() < deadline) {
+          await delay(200);
+          report = await agent.getTask({ params: { id: taskId } });
+        }
+        if (!isFinal(report.state)) throw new CisternError('TIMEOUT', `cancelling task ${taskId} on host ${hostId}: it still runs after ${CANCEL_SECONDS} s`);
+        return report;
+      } catch (error) {
+        if (error instanceof CisternError && (error.code === 'TASK_UNKNOWN' || error.code === 'NOT_FOUND')) return undefined;
+        throw error;
+      }
+    },
+  };
+
+  const follow = async (hostId: string, taskId: string, message: CommandMessage, { signal, onProgress, patienceSeconds = retrySeconds }: RunOptions): Promise<TaskReport> => {
+    let last: TaskReport | undefined;
+    let wake: () => void = () => {};
+    const take = (report: TaskReport) => {
+      if (last && isFinal(last.state)) return;
+      last = report;
+      if (report.progress) onProgress?.(report.progress);
+      wake();
+    };
+    waiters.set(taskId, { hostId, report: take });
+    let awaySince: number | undefined;
+    const ask = async (request: (agent: AgentClient) => Promise<TaskReport>): Promise<boolean> => {
+      try {
+        const report = await request(await client(hostId));
+        awaySince = undefined;
+        take(report);
+        return true;
+      } catch (error) {
+        if (!(error instanceof CisternError)) throw error;
+        if (error.code === 'TASK_UNKNOWN') return false;
+        if (!['HOST_UNREACHABLE', 'TIMEOUT', 'BUSY'].includes(error.code)) throw error;
+        awaySince ??= Date.now();
+        if (Date.now() - awaySince > patienceSeconds * 1000) throw error;
+        await delay(500, undefined, { signal }).catch(() => {});
+        return true;
+      }
+    };
+    const create = (agent: AgentClient) => agent.createTask({ body: { id: taskId, command: message as never } }, { signal });
+    let known = false;
+    while (!signal.aborted) {
+      if (!known || awaySince !== undefined) {
+        await ask(create);
+        known = true;
+      }
+      if (last && isFinal(last.state)) return last;
+      if (awaySince !== undefined) continue;
+      const heard = await new Promise<boolean>(resolve => {
+        const timer = setTimeout(() => end(false), POLL_SECONDS * 1000);
+        const onAbort = () => end(true);
+        const end = (value: boolean) => (clearTimeout(timer), signal.removeEventListener('abort', onAbort), resolve(value));
+        wake = () => end(true);
+        signal.addEventListener('abort', onAbort, { once: true });
+      });
+      wake = () => {};
+      if (!heard) known = await ask(agent => agent.getTask({ params: { id: taskId } }, { signal }));
+    }
+    throw signal.reason;
+  };
+  return fleet;
+}

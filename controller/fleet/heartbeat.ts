@@ -1,0 +1,61 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { CisternError } from '../../shared/errors.ts';
+import type { Services } from '../services.ts';
+import { connectHost, connectPools, markHostDown } from './connect.ts';
+
+/** So many heartbeats missed in a row make a host disconnected. */
+const MISSES = 3;
+
+/**
+ * Asks every agent how it is, each in a loop of its own, and connects hosts and their pools again after they were away or their
+ * agent was restarted. Runs until `signal` is aborted.
+ */
+export async function keepHeartbeats(services: Services, signal: AbortSignal): Promise<void> {
+  const loops = new Map<string, Promise<void>>();
+  const every = services.config.heartbeatSeconds * 1000;
+  while (!signal.aborted) {
+    const hosts = await services.db.read.selectFrom('hosts').select('id').where('status', '<>', 'connecting').execute();
+    for (const { id } of hosts) {
+      if (loops.has(id)) continue;
+      const loop = watchHost(services, id, signal)
+        .catch(error => {
+          if (!signal.aborted) services.log.error({ err: error, hostId: id }, 'the heartbeat of a host failed unexpectedly; it starts again');
+        })
+        .finally(() => loops.delete(id));
+      loops.set(id, loop);
+    }
+    await delay(every, undefined, { signal }).catch(() => {});
+  }
+  await Promise.allSettled(loops.values());
+}
+
+/** Follows one host until it is removed. */
+async function watchHost(services: Services, hostId: string, signal: AbortSignal): Promise<void> {
+  const every = services.config.heartbeatSeconds * 1000;
+  let misses = 0;
+  // the first answer after a start of the controller connects everything again: it may have missed what happened meanwhile
+  let startedAt: string | undefined;
+  while (!signal.aborted) {
+    const host = await services.db.read.selectFrom('hosts').select(['status', 'name']).where('id', '=', hostId).executeTakeFirst();
+    if (!host) return;
+    try {
+      const agent = await services.fleet.client(hostId);
+      const facts = await agent.facts({}, { signal, timeoutSeconds: Math.max(2, services.config.heartbeatSeconds) });
+      misses = 0;
+      if (host.status !== 'connected' || facts.startedAt !== startedAt) {
+        await connectHost(services, hostId);
+        await connectPools(services, hostId, signal);
+        startedAt = facts.startedAt;
+      } else {
+        await services.db.write(trx => trx.updateTable('hosts').set({ last_seen_at: new Date().toISOString() }).where('id', '=', hostId).execute());
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      misses++;
+      services.metrics.heartbeatFailures.inc({ host: host.name });
+      const final = error instanceof CisternError && error.code !== 'HOST_UNREACHABLE' && error.code !== 'TIMEOUT';
+      if (misses >= MISSES || final) await markHostDown(services, hostId, error);
+    }
+    await delay(every, undefined, { signal }).catch(() => {});
+  }
+}

@@ -1,0 +1,253 @@
+import { EventEmitter } from 'node:events';
+import { CisternError, type Problem, toProblem } from '../../shared/errors.ts';
+import { newId } from '../../shared/id.ts';
+import type { Operation, OperationState } from '../../shared/model.ts';
+import type { Trx } from '../db/database.ts';
+import type { Row } from '../db/schema.ts';
+import type { Services } from '../services.ts';
+import { isEnded, type Live, readSteps, toOperation } from './journal.ts';
+import { createLocks } from './locks.ts';
+import { createRun, isShutdown, SHUTDOWN } from './run.ts';
+import type { Workflow } from './workflow.ts';
+
+/** Operations under way at once; more wait in a queue, and past that are refused. */
+const RUNNING = 256;
+const QUEUED = 10_000;
+
+export interface StartOptions {
+  idempotencyKey?: string;
+  retryOf?: string;
+}
+
+/** Runs durable operations: accepts, journals, cancels, undoes, and takes up again what an earlier process left. */
+export interface Engine {
+  start<R, P>(workflow: Workflow<R, P>, request: R, options?: StartOptions): Promise<Operation>;
+  get(id: string): Promise<Operation>;
+  list(rows: Row<'operations'>[]): Promise<Operation[]>;
+  /** The operation once it has ended, or as it is after `seconds`. */
+  wait(id: string, seconds: number, signal?: AbortSignal): Promise<Operation>;
+  cancel(id: string): Promise<Operation>;
+  retry(id: string, options: StartOptions): Promise<Operation>;
+  /** Calls `listener` at changes of an operation's state, step or progress; returns how to stop. */
+  watch(id: string, listener: () => void): () => void;
+  /** Takes up the operations that an earlier process left. */
+  resume(): Promise<void>;
+  /** Stops without ending operations: they go on when a controller starts again. */
+  stop(): Promise<void>;
+}
+
+interface Running {
+  live: Live;
+  abort: AbortController;
+  ended: Promise<void>;
+}
+
+const CANCELLED = () => new CisternError('CANCELLED', 'the operation was cancelled');
+
+export function createEngine(services: Services, workflows: readonly Workflow<never, never>[]): Engine {
+  const { db, events, metrics, log } = services;
+  const locks = createLocks(db);
+  const byKind = new Map(workflows.map(workflow => [workflow.kind, workflow]));
+  const running = new Map<string, Running>();
+  const queue: Row<'operations'>[] = [];
+  const shutdown = new AbortController();
+  const changes = new EventEmitter();
+  changes.setMaxListeners(0);
+
+  const find = async (id: string): Promise<Row<'operations'>> => {
+    const row = await db.read.selectFrom('operations').selectAll().where('id', '=', id).executeTakeFirst();
+    if (!row) throw new CisternError('NOT_FOUND', `operation ${id} is not known`);
+    return row;
+  };
+  const get = async (id: string): Promise<Operation> => toOperation(await find(id), await readSteps(db.read, id), running.get(id)?.live);
+
+  const pump = () => {
+    while (running.size < RUNNING && !shutdown.signal.aborted) {
+      const row = queue.shift();
+      if (!row) break;
+      launch(row);
+    }
+    metrics.operationsQueued.set(queue.length);
+  };
+
+  const launch = (row: Row<'operations'>) => {
+    const live: Live = { progress: null, step: null };
+    const abort = new AbortController();
+    if (row.state === 'cancelling') abort.abort(CANCELLED());
+    metrics.operationsRunning.inc({ kind: row.kind });
+    const ended = drive(row, live, abort)
+      .catch(error => log.error({ operation: row.id, err: error }, 'an operation could not be driven to its end; it is taken up again at the next start'))
+      .finally(() => {
+        running.delete(row.id);
+        metrics.operationsRunning.dec({ kind: row.kind });
+        changes.emit(row.id);
+        pump();
+      });
+    running.set(row.id, { live, abort, ended });
+  };
+
+  const drive = async (row: Row<'operations'>, live: Live, abort: AbortController): Promise<void> => {
+    const workflow = byKind.get(row.kind);
+    if (!workflow) throw new CisternError('INTERNAL', `operation ${row.id} is of the kind ${row.kind}, which this version does not know`);
+    const fresh = row.state === 'queued';
+    const steps = fresh ? [] : await readSteps(db.read, row.id);
+    const done = new Map(steps.map(step => [step.name, step.result_json === null ? undefined : (JSON.parse(step.result_json) as unknown)]));
+    const undoneBefore = row.state === 'undoing' ? (JSON.parse(row.error_json!) as Problem) : undefined;
+    const signal = AbortSignal.any([abort.signal, shutdown.signal]);
+    const replayed = undoneBefore && new CisternError(undoneBefore.code as 'INTERNAL', undoneBefore.detail, { action: undoneBefore.action });
+    const driven = createRun({ id: row.id, services, locks, live, changed: () => changes.emit(row.id), done, signal, replayed });
+    try {
+      await workflow.run(driven.run, services.secrets.open(row.plan_sealed));
+      if (replayed) throw replayed;
+    } catch (error) {
+      if (shutdown.signal.aborted) return;
+      const problem = toProblem(error);
+      if (problem.code === 'INTERNAL') log.error({ operation: row.id, kind: row.kind, err: error }, 'an operation failed unexpectedly');
+      await setState(row, 'undoing', problem);
+      try {
+        await driven.undoAll(shutdown.signal);
+      } catch (failure) {
+        if (isShutdown(shutdown.signal)) return;
+        throw failure;
+      }
+      const state = problem.code === 'CANCELLED' ? 'cancelled' : 'failed';
+      await end(row, state, { error_json: JSON.stringify(problem) }, `${row.kind} ${state}: ${problem.detail}`);
+      return;
+    }
+    await end(row, 'succeeded', { output_json: JSON.stringify(driven.ending.output) }, `${row.kind} succeeded`, driven.ending.work);
+  };
+
+  const setState = async (row: Row<'operations'>, state: OperationState, problem?: Problem) => {
+    await db.write(trx =>
+      trx
+        .updateTable('operations')
+        .set({ state, ...(problem && { error_json: JSON.stringify(problem) }) })
+        .where('id', '=', row.id)
+        .execute(),
+    );
+    changes.emit(row.id);
+  };
+
+  /** The one transaction that ends an operation: its state, its locks and reservations, its last changes and the event. */
+  const end = async (row: Row<'operations'>, state: OperationState, set: Partial<Row<'operations'>>, message: string, work?: (trx: Trx) => Promise<void>) => {
+    await db.write(async trx => {
+      await work?.(trx);
+      await trx
+        .updateTable('operations')
+        .set({ ...set, state, finished_at: new Date().toISOString() })
+        .where('id', '=', row.id)
+        .execute();
+      await locks.release(trx, row.id);
+      await trx.deleteFrom('reservations').where('operation_id', '=', row.id).execute();
+      await events.append(trx, `operation.${state}`, { kind: 'operation', id: row.id }, message);
+    });
+    locks.released();
+    metrics.operations.inc({ kind: row.kind, state });
+    metrics.operationSeconds.observe({ kind: row.kind }, (Date.now() - Date.parse(row.created_at)) / 1000);
+  };
+
+  const enqueue = (row: Row<'operations'>) => {
+    queue.push(row);
+    pump();
+  };
+
+  const engine: Engine = {
+    get,
+    async list(rows) {
+      if (rows.length === 0) return [];
+      const ids = rows.map(row => row.id);
+      const steps = await db.read.selectFrom('steps').selectAll().where('operation_id', 'in', ids).orderBy('finished_at').execute();
+      const byOperation = Map.groupBy(steps, step => step.operation_id);
+      return rows.map(row => toOperation(row, byOperation.get(row.id) ?? [], running.get(row.id)?.live));
+    },
+    async start(workflow, request, options = {}) {
+      if (shutdown.signal.aborted) throw new CisternError('BUSY', 'the controller is stopping');
+      if (queue.length >= QUEUED) throw new CisternError('BUSY', `${queue.length} operations wait already`);
+      const requestHash = services.secrets.fingerprint([workflow.kind, request]);
+      const { row, isNew } = await db.write(async trx => {
+        if (options.idempotencyKey !== undefined) {
+          const known = await trx.selectFrom('operations').selectAll().where('idempotency_key', '=', options.idempotencyKey).executeTakeFirst();
+          if (known && known.request_hash !== requestHash) throw new CisternError('IDEMPOTENCY_MISMATCH', `the key ${options.idempotencyKey} belongs to operation ${known.id} with another request`);
+          if (known) return { row: known, isNew: false };
+        }
+        const id = newId();
+        const { plan, resources } = await workflow.accept(trx, request, id, services);
+        const made: Row<'operations'> = {
+          id,
+          kind: workflow.kind,
+          state: 'queued',
+          input_json: JSON.stringify(workflow.publicInput ? workflow.publicInput(request) : request),
+          request_sealed: services.secrets.seal(request),
+          plan_sealed: services.secrets.seal(plan),
+          output_json: null,
+          error_json: null,
+          resources_json: JSON.stringify(resources),
+          retry_of: options.retryOf ?? null,
+          idempotency_key: options.idempotencyKey ?? null,
+          request_hash: requestHash,
+          created_at: new Date().toISOString(),
+          finished_at: null,
+        };
+        await trx.insertInto('operations').values({ ...made, state: 'running' }).execute();
+        return { row: made, isNew: true };
+      });
+      if (!isNew) return get(row.id);
+      enqueue(row);
+      return toOperation({ ...row, state: 'running' }, [], running.get(row.id)?.live);
+    },
+    wait(id, seconds, signal) {
+      return new Promise((resolve, reject) => {
+        let settled = false;
+        const finish = () => {
+          if (settled) return;
+          settled = true;
+          clearTimeout(timer);
+          unwatch();
+          signal?.removeEventListener('abort', finish);
+          get(id).then(resolve, reject);
+        };
+        const check = () => {
+          if (!running.has(id) && !queue.some(row => row.id === id)) finish();
+        };
+        const timer = setTimeout(finish, seconds * 1000);
+        const unwatch = engine.watch(id, check);
+        signal?.addEventListener('abort', finish, { once: true });
+        check();
+      });
+    },
+    async cancel(id) {
+      const row = await find(id);
+      if (isEnded(row.state)) throw new CisternError('WRONG_STATE', `operation ${id} has ended already: it is ${row.state}`);
+      if (row.state === 'running' || row.state === 'queued') {
+        const changed = await db.write(trx => trx.updateTable('operations').set({ state: 'cancelling' }).where('id', '=', id).where('state', 'in', ['running', 'queued']).executeTakeFirst());
+        if (changed.numUpdatedRows > 0n) {
+          const waiting = queue.find(other => other.id === id);
+          if (waiting) waiting.state = 'cancelling';
+          running.get(id)?.abort.abort(CANCELLED());
+        }
+      }
+      return get(id);
+    },
+    async retry(id, options) {
+      const row = await find(id);
+      if (row.state !== 'failed' && row.state !== 'cancelled') throw new CisternError('WRONG_STATE', `operation ${id} is ${row.state}; only a failed or cancelled one can be retried`);
+      const workflow = byKind.get(row.kind) as Workflow<unknown, unknown> | undefined;
+      if (!workflow) throw new CisternError('WRONG_STATE', `this version does not know operations of the kind ${row.kind}`);
+      return engine.start(workflow, services.secrets.open<unknown>(row.request_sealed), { ...options, retryOf: id });
+    },
+    watch(id, listener) {
+      changes.on(id, listener);
+      return () => changes.off(id, listener);
+    },
+    async resume() {
+      const rows = await db.read.selectFrom('operations').selectAll().where('finished_at', 'is', null).orderBy('created_at').execute();
+      for (const row of rows) enqueue(row);
+      if (rows.length > 0) log.info({ operations: rows.length }, 'operations of an earlier run are taken up again');
+    },
+    async stop() {
+      shutdown.abort(SHUTDOWN);
+      await Promise.allSettled([...running.values()].map(one => one.ended));
+    },
+  };
+  return engine;
+}

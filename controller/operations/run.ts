@@ -1,0 +1,170 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { CisternError, type ErrorCode } from '../../shared/errors.ts';
+import { derivedId } from '../../shared/id.ts';
+import type { Trx } from '../db/database.ts';
+import type { Services } from '../services.ts';
+import { type Live, writeStep } from './journal.ts';
+import type { Locks } from './locks.ts';
+import type { Run } from './workflow.ts';
+
+/** A worker or an agent that died under a task: the same command is sent again as a new task. */
+const RESEND: readonly ErrorCode[] = ['TASK_INTERRUPTED', 'WORKER_DIED'];
+const ATTEMPTS = 3;
+/** While undoing, a host that is away is not waited for long: what it holds is removed later (`garbage.ts`). */
+const UNDO_PATIENCE_SECONDS = 5;
+/** An undo that fails for a passing reason, such as a full database, is tried for as long as this. */
+const UNDO_HOURS = 24;
+
+/** A Run and what the engine needs to drive it. */
+export interface Driven {
+  run: Run;
+  undoAll(signal: AbortSignal): Promise<void>;
+  ending: { output: Record<string, unknown>; work?: (trx: Trx) => Promise<void> };
+}
+
+export interface RunOptions {
+  id: string;
+  services: Services;
+  locks: Locks;
+  live: Live;
+  changed: () => void;
+  /** Results of the steps that were done before. */
+  done: Map<string, unknown>;
+  signal: AbortSignal;
+  /** Set where the operation was already being undone: no new step is begun, this is thrown at the first one. */
+  replayed: unknown;
+}
+
+export function createRun(options: RunOptions): Driven {
+  const { id, services, live, done } = options;
+  let signal = options.signal;
+  let undoing = '';
+  const undos: { name: string; work: () => Promise<void> }[] = [];
+  const ending: Driven['ending'] = { output: {} };
+
+  const enter = (name: string): string => {
+    if (!undoing && options.replayed !== undefined) throw options.replayed;
+    signal.throwIfAborted();
+    live.step = { name, startedAt: new Date().toISOString() };
+    live.progress = null;
+    options.changed();
+    return live.step.startedAt;
+  };
+  const leave = () => {
+    live.step = null;
+    options.changed();
+  };
+  const key = (name: string) => undoing + name;
+  const journal = async <T>(name: string, startedAt: string, result: T): Promise<T> => {
+    await services.db.write(trx => writeStep(trx, id, name, startedAt, result));
+    done.set(name, result);
+    return result;
+  };
+
+  const run: Run = {
+    id,
+    services,
+    signal: () => signal,
+    async lock(...names) {
+      if (!undoing && options.replayed !== undefined) return;
+      live.step = { name: `wait for ${names.join(', ')}`, startedAt: new Date().toISOString() };
+      await options.locks.take(id, names, signal);
+      live.step = null;
+    },
+    async step(label, work) {
+      const name = key(label);
+      if (done.has(name)) return done.get(name) as never;
+      const startedAt = enter(name);
+      const result = await journal(name, startedAt, await work());
+      leave();
+      return result;
+    },
+    async tx(label, work) {
+      const name = key(label);
+      if (done.has(name)) return done.get(name) as never;
+      const startedAt = enter(name);
+      const result = await services.db.write(async trx => {
+        const value = await work(trx);
+        await writeStep(trx, id, name, startedAt, value);
+        return value;
+      });
+      done.set(name, result);
+      leave();
+      return result;
+    },
+    async task(label, hostId, kind, input, { resend } = { resend: true }) {
+      const name = key(label);
+      if (done.has(name)) return done.get(name) as never;
+      for (let attempt = 1; ; attempt++) {
+        const taskId = derivedId(id, `${name}#${attempt}`);
+        // an earlier controller may have sent this task before the operation was to be ended
+        if (!undoing && (options.replayed !== undefined || signal.aborted) && !isShutdown(signal)) await services.fleet.stop(hostId, taskId).catch(error => services.log.warn({ err: error, taskId }, 'a task of an operation that ends was not confirmed as ended'));
+        const startedAt = enter(name);
+        try {
+          const message = { kind, input: await input() } as never;
+          const output = await services.fleet.run<typeof kind>(hostId, taskId, message, {
+            signal,
+            ...(undoing && { patienceSeconds: UNDO_PATIENCE_SECONDS }),
+            onProgress: progress => {
+              live.progress = progress;
+              options.changed();
+            },
+          });
+          const result = await journal(name, startedAt, output);
+          leave();
+          return result;
+        } catch (error) {
+          const last = signal.aborted && !isShutdown(signal) ? await services.fleet.stop(hostId, taskId) : undefined;
+          // cancelled too late: it was done, and what undoes it must see it as done
+          if (last?.state === 'succeeded') return await journal(name, startedAt, last.output as never);
+          const again = resend && error instanceof CisternError && RESEND.includes(error.code) && attempt < ATTEMPTS;
+          if (signal.aborted || !again) throw error;
+          services.log.info({ operation: id, task: taskId, code: error.code }, `${name} is sent again`);
+        }
+      }
+    },
+    undo(name, work) {
+      undos.push({ name, work });
+    },
+    finish(output, work) {
+      ending.output = output;
+      ending.work = work;
+    },
+  };
+
+  return {
+    run,
+    ending,
+    async undoAll(shutdown) {
+      signal = shutdown;
+      const deadline = Date.now() + UNDO_HOURS * 3600_000;
+      for (const { name, work } of undos.reverse()) {
+        const step = `undo ${name}`;
+        if (done.has(step)) continue;
+        undoing = `${step}: `;
+        for (let pause = 500; ; pause = Math.min(pause * 2, 30_000)) {
+          const startedAt = enter(step);
+          try {
+            await work();
+            await services.db.write(trx => writeStep(trx, id, step, startedAt, undefined, 'undone'));
+            break;
+          } catch (error) {
+            shutdown.throwIfAborted();
+            const again = error instanceof CisternError && error.retryable && Date.now() < deadline;
+            services.log.warn({ operation: id, err: error }, `${step} failed${again ? '; it will be tried again' : ''}`);
+            if (!again) {
+              await services.db.write(trx => writeStep(trx, id, step, startedAt, { error: (error as Error).message }, 'failed'));
+              break;
+            }
+            await delay(pause, undefined, { signal: shutdown });
+          }
+        }
+      }
+      undoing = '';
+    },
+  };
+}
+
+/** The reason of signals that mean: this process stops, the operation goes on in the next one. */
+export const SHUTDOWN = Symbol('the controller stops');
+export const isShutdown = (signal: AbortSignal): boolean => signal.aborted && signal.reason === SHUTDOWN;

@@ -1,0 +1,106 @@
+import { CisternError } from '../../shared/errors.ts';
+import type { Reader } from '../db/database.ts';
+import { findHost, findPrimaryStorage } from '../db/find.ts';
+import type { Row } from '../db/schema.ts';
+import type { Fleet } from '../fleet/fleet.ts';
+import { lacksRoom, poolCapacity, type PoolKey, type Wanted } from './capacity.ts';
+
+/** A pool and a host that can work on it. */
+export interface Place extends PoolKey {
+  storage: Row<'primary_storages'>;
+  workerHostId: string;
+}
+
+interface Candidate extends Place {
+  used: number;
+  cached: boolean;
+}
+
+/** The hosts that see a primary storage and may work, least busy first. */
+export async function workers(db: Reader, fleet: Fleet, storageId: string): Promise<string[]> {
+  const rows = await db
+    .selectFrom('pools')
+    .innerJoin('hosts', 'hosts.id', 'pools.host_id')
+    .select('hosts.id')
+    .where('pools.primary_storage_id', '=', storageId)
+    .where('pools.status', '=', 'connected')
+    .where('hosts.status', '=', 'connected')
+    .where('hosts.state', '=', 'enabled')
+    .orderBy('hosts.name')
+    .execute();
+  return rows.map(row => row.id).sort((a, b) => fleet.busy(a) - fleet.busy(b));
+}
+
+/** A host that works on `pool` now: the pool's own for local storages, else the least busy one. NO_HOST where there is none. */
+export async function workerFor(db: Reader, fleet: Fleet, pool: PoolKey): Promise<string> {
+  const all = await workers(db, fleet, pool.storageId);
+  const host = pool.hostId === '' ? all[0] : all.find(id => id === pool.hostId);
+  if (host) return host;
+  const storage = await findPrimaryStorage(db, pool.storageId);
+  throw new CisternError('NO_HOST', pool.hostId === '' ? `no connected and enabled host sees primary storage ${storage.name}` : `host ${(await findHost(db, pool.hostId)).name}, on which this part of ${storage.name} lies, is not connected and enabled`);
+}
+
+export interface PlacementRequest {
+  wanted: Wanted;
+  /** Bytes of the image that a pool without it in its cache must fetch first. */
+  image?: { id: string; size: number };
+  storage?: string;
+  host?: string;
+}
+
+/**
+ * Chooses where new volumes go: pools that have the image cached come first, then the least used ones. Throws NO_STORAGE with the
+ * reason for each storage that was passed over.
+ */
+export async function place(db: Reader, fleet: Fleet, request: PlacementRequest, physicalThreshold: number): Promise<Place & { cached: boolean }> {
+  const host = request.host === undefined ? undefined : await findHost(db, request.host);
+  const storages = request.storage === undefined ? await db.selectFrom('primary_storages').selectAll().orderBy('name').execute() : [await findPrimaryStorage(db, request.storage)];
+  const passed: string[] = [];
+  const candidates: Candidate[] = [];
+  for (const storage of storages) {
+    if (storage.state !== 'enabled') {
+      passed.push(`${storage.name} is in state ${storage.state}`);
+      continue;
+    }
+    const hosts = (await workers(db, fleet, storage.id)).filter(id => host === undefined || id === host.id);
+    if (hosts.length === 0) passed.push(`${storage.name} is not connected on ${host ? `host ${host.name}` : 'any enabled host'}`);
+    for (const workerHostId of storage.shared ? hosts.slice(0, 1) : hosts) {
+      const hostId = storage.shared ? '' : workerHostId;
+      const cached = request.image !== undefined && (await isCached(db, request.image.id, { storageId: storage.id, hostId }));
+      const physical = request.wanted.physical + (request.image && !cached ? request.image.size : 0);
+      const capacity = await poolCapacity(db, storage, hostId);
+      const lack = capacity ? lacksRoom(capacity, { ...request.wanted, physical }, physicalThreshold) : 'its capacity is not known yet';
+      if (lack) passed.push(`${storage.name}: ${lack}`);
+      else candidates.push({ storage, storageId: storage.id, hostId, workerHostId, cached, used: 1 - (capacity!.available - capacity!.reserved) / Math.max(1, capacity!.total) });
+    }
+  }
+  candidates.sort((a, b) => Number(b.cached) - Number(a.cached) || a.used - b.used);
+  const best = candidates[0];
+  if (best) return best;
+  const only = request.storage !== undefined && passed.some(reason => reason.includes('bytes'));
+  throw new CisternError(only ? 'NO_CAPACITY' : 'NO_STORAGE', passed.length > 0 ? passed.join('; ') : 'there is no primary storage');
+}
+
+export async function isCached(db: Reader, imageId: string, pool: PoolKey): Promise<boolean> {
+  const row = await db
+    .selectFrom('cache_entries')
+    .select('status')
+    .where('image_id', '=', imageId)
+    .where('primary_storage_id', '=', pool.storageId)
+    .where('host_id', '=', pool.hostId)
+    .executeTakeFirst();
+  return row?.status === 'ready';
+}
+
+/** A connected and enabled host for work that touches no pool, the least busy one. */
+export async function anyHost(db: Reader, fleet: Fleet, ref?: string): Promise<Row<'hosts'>> {
+  if (ref !== undefined) {
+    const host = await findHost(db, ref);
+    if (host.status !== 'connected' || host.state !== 'enabled') throw new CisternError('NO_HOST', `host ${host.name} is ${host.status} and ${host.state}`);
+    return host;
+  }
+  const hosts = await db.selectFrom('hosts').selectAll().where('status', '=', 'connected').where('state', '=', 'enabled').execute();
+  const best = hosts.sort((a, b) => fleet.busy(a.id) - fleet.busy(b.id))[0];
+  if (!best) throw new CisternError('NO_HOST', 'no host is connected and enabled');
+  return best;
+}

@@ -1,0 +1,20 @@
+import type { Logger } from '../shared/log.ts';
+import type { ControllerConfig } from './config.ts';
+import type { Database } from './db/database.ts';
+import type { Events } from './events.ts';
+import type { Fleet } from './fleet/fleet.ts';
+import type { Metrics } from './metrics.ts';
+import type { Secrets } from './secrets.ts';
+
+/** What the parts of the controller share; made once in `main.ts`. */
+export interface Services {
+  config: ControllerConfig;
+  log: Logger;
+  db: Database;
+  secrets: Secrets;
+  events: Events;
+  fleet: Fleet;
+  metrics: Metrics;
+  /** Where agents reach this controller. */
+  publicUrl: () => string;
+}

@@ -1,0 +1,91 @@
+import { CisternError } from '../../shared/errors.ts';
+import { newId } from '../../shared/id.ts';
+import type { Capacity } from '../../shared/model.ts';
+import type { Trx } from '../db/database.ts';
+import { claimName, findBackupStorage } from '../db/find.ts';
+import { driverFacts, storeRef, withoutSecrets } from '../fleet/refs.ts';
+import { claimLock } from '../operations/claims.ts';
+import type { Workflow } from '../operations/workflow.ts';
+import { anyHost } from '../policy/placement.ts';
+
+interface Plan {
+  storeId: string;
+  hostId: string;
+}
+
+const reached = (capacity: Capacity | null) => ({ status: 'connected' as const, reason: null, total: capacity?.total ?? null, available: capacity?.available ?? null });
+
+/** Adds a backup storage: a host must reach it, read it and write it. */
+export const addBackupStorage: Workflow<{ name: string; type: string; config: Record<string, unknown> }, Plan> = {
+  kind: 'backup-storage.add',
+  publicInput: ({ name, type }) => ({ name, type }),
+  async accept(trx, request, _operationId, services) {
+    await claimName(trx, 'backup_storages', 'backup storage', request.name);
+    const host = await anyHost(trx, services.fleet);
+    const driver = await driverFacts(trx, 'backup', request.type);
+    const id = newId();
+    await trx
+      .insertInto('backup_storages')
+      .values({
+        id,
+        name: request.name,
+        type: request.type,
+        config_json: JSON.stringify(withoutSecrets(driver, request.config)),
+        config_sealed: services.secrets.seal(request.config),
+        state: 'enabled',
+        status: 'connecting',
+        reason: null,
+        total: null,
+        available: null,
+        created_at: new Date().toISOString(),
+      })
+      .execute();
+    return { plan: { storeId: id, hostId: host.id }, resources: [{ kind: 'backup-storage', id }] };
+  },
+  async run(op, plan) {
+    op.undo('forget the backup storage', async () => void (await op.services.db.write(trx => trx.deleteFrom('backup_storages').where('id', '=', plan.storeId).execute())));
+    const out = await op.task('connect', plan.hostId, 'store.connect', async () => ({ store: await storeRef(op.services, plan.storeId) }));
+    op.finish({ backupStorageId: plan.storeId, capacity: out.capacity }, async trx => void (await trx.updateTable('backup_storages').set(reached(out.capacity)).where('id', '=', plan.storeId).execute()));
+  },
+};
+
+/** Checks a backup storage again. */
+export const refreshBackupStorage: Workflow<{ ref: string }, Plan> = {
+  kind: 'backup-storage.refresh',
+  async accept(trx, request, _operationId, services) {
+    const store = await findBackupStorage(trx, request.ref);
+    const host = await anyHost(trx, services.fleet);
+    return { plan: { storeId: store.id, hostId: host.id }, resources: [{ kind: 'backup-storage', id: store.id }] };
+  },
+  async run(op, plan) {
+    op.undo('mark it as disconnected', () => op.services.db.write(trx => markStoreDown(trx, plan.storeId, 'the last check failed')));
+    const out = await op.task('connect', plan.hostId, 'store.connect', async () => ({ store: await storeRef(op.services, plan.storeId) }));
+    op.finish({ backupStorageId: plan.storeId, capacity: out.capacity }, async trx => void (await trx.updateTable('backup_storages').set(reached(out.capacity)).where('id', '=', plan.storeId).execute()));
+  },
+};
+
+/** Removes a backup storage without images from cistern; nothing on it is touched. */
+export const deleteBackupStorage: Workflow<{ ref: string }, { storeId: string }> = {
+  kind: 'backup-storage.delete',
+  async accept(trx, request, operationId) {
+    const store = await findBackupStorage(trx, request.ref);
+    await claimLock(trx, operationId, `backup-storage/${store.id}`, `backup storage ${store.name}`);
+    const images = await trx.selectFrom('replicas').innerJoin('images', 'images.id', 'replicas.image_id').select('images.name').where('backup_storage_id', '=', store.id).limit(3).execute();
+    if (images.length > 0) throw new CisternError('IN_USE', `images lie on backup storage ${store.name}: ${images.map(row => row.name).join(', ')}`);
+    return { plan: { storeId: store.id }, resources: [{ kind: 'backup-storage', id: store.id }] };
+  },
+  async run(op, plan) {
+    op.finish({ backupStorageId: plan.storeId }, async trx => void (await trx.deleteFrom('backup_storages').where('id', '=', plan.storeId).execute()));
+  },
+};
+
+/** Notes that a backup storage did not pass its check. */
+export async function markStoreDown(trx: Trx, storeId: string, reason: string): Promise<void> {
+  await trx.updateTable('backup_storages').set({ status: 'disconnected', reason }).where('id', '=', storeId).execute();
+}
+
+/** Notes what a regular check of a backup storage found. */
+export async function markStore(trx: Trx, storeId: string, outcome: { capacity: Capacity | null } | CisternError): Promise<void> {
+  if (outcome instanceof CisternError) await markStoreDown(trx, storeId, outcome.message);
+  else await trx.updateTable('backup_storages').set(reached(outcome.capacity)).where('id', '=', storeId).execute();
+}

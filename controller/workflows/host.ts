@@ -1,0 +1,132 @@
+import { CisternError } from '../../shared/errors.ts';
+import { newToken, tokenHash } from '../../shared/http/auth.ts';
+import { newId } from '../../shared/id.ts';
+import { claimName, findHost } from '../db/find.ts';
+import { connectHost, connectPools, markHostDown } from '../fleet/connect.ts';
+import { poolRef } from '../fleet/refs.ts';
+import { claimLock } from '../operations/claims.ts';
+import type { Workflow } from '../operations/workflow.ts';
+
+interface AddRequest {
+  name: string;
+  url: string;
+  token: string;
+  cluster: string;
+}
+
+/** Adds a host: its agent must answer and take the token, and is told where to report. */
+export const addHost: Workflow<AddRequest, { hostId: string; newClusterId: string | null }> = {
+  kind: 'host.add',
+  publicInput: ({ name, url, cluster }) => ({ name, url, cluster }),
+  async accept(trx, request, _operationId, services) {
+    await claimName(trx, 'hosts', 'host', request.name);
+    const url = request.url.replace(/\/+$/, '');
+    const same = await trx.selectFrom('hosts').select('name').where('url', '=', url).executeTakeFirst();
+    if (same) throw new CisternError('NAME_TAKEN', `host ${same.name} has the address ${url} already`);
+    const cluster = await trx.selectFrom('clusters').select('id').where('name', '=', request.cluster).executeTakeFirst();
+    const clusterId = cluster?.id ?? newId();
+    const created_at = new Date().toISOString();
+    if (!cluster) await trx.insertInto('clusters').values({ id: clusterId, name: request.cluster, created_at }).execute();
+    const hostId = newId();
+    const reportToken = newToken();
+    await trx
+      .insertInto('hosts')
+      .values({
+        id: hostId,
+        name: request.name,
+        cluster_id: clusterId,
+        url,
+        token_sealed: services.secrets.seal(request.token),
+        report_hash: tokenHash(reportToken).toString('hex'),
+        report_sealed: services.secrets.seal(reportToken),
+        status: 'connecting',
+        state: 'enabled',
+        reason: null,
+        facts_json: null,
+        last_seen_at: null,
+        created_at,
+      })
+      .execute();
+    // every primary storage of the cluster is to be seen by the new host
+    const storages = await trx.selectFrom('primary_storage_clusters').select('primary_storage_id').where('cluster_id', '=', clusterId).execute();
+    for (const { primary_storage_id } of storages) {
+      await trx.insertInto('pools').values({ primary_storage_id, host_id: hostId, status: 'connecting', reason: null, total: null, available: null, measured_at: null }).execute();
+    }
+    return { plan: { hostId, newClusterId: cluster ? null : clusterId }, resources: [{ kind: 'host', id: hostId }] };
+  },
+  async run(op, plan) {
+    const { services } = op;
+    op.undo('forget the host', async () => {
+      await services.db.write(async trx => {
+        await trx.deleteFrom('pools').where('host_id', '=', plan.hostId).execute();
+        await trx.deleteFrom('hosts').where('id', '=', plan.hostId).execute();
+        if (plan.newClusterId === null) return;
+        const used = await trx.selectFrom('hosts').select('id').where('cluster_id', '=', plan.newClusterId).executeTakeFirst();
+        const attached = await trx.selectFrom('primary_storage_clusters').select('cluster_id').where('cluster_id', '=', plan.newClusterId).executeTakeFirst();
+        if (!used && !attached) await trx.deleteFrom('clusters').where('id', '=', plan.newClusterId).execute();
+      });
+      services.fleet.forget(plan.hostId);
+    });
+    await op.step('connect', async () => {
+      try {
+        await connectHost(services, plan.hostId);
+      } catch (error) {
+        if (error instanceof CisternError && error.code === 'UNAUTHORIZED') throw new CisternError('HOST_REFUSED', `the agent refused the token: ${error.message}`);
+        throw error;
+      }
+    });
+    await op.step('connect pools', () => connectPools(services, plan.hostId, op.signal()));
+    op.finish({ hostId: plan.hostId });
+  },
+};
+
+/** Connects to a host's agent and to its pools again. */
+export const reconnectHost: Workflow<{ ref: string }, { hostId: string }> = {
+  kind: 'host.reconnect',
+  async accept(trx, request) {
+    const host = await findHost(trx, request.ref);
+    return { plan: { hostId: host.id }, resources: [{ kind: 'host', id: host.id }] };
+  },
+  async run(op, plan) {
+    await op.step('connect', async () => {
+      try {
+        await connectHost(op.services, plan.hostId);
+      } catch (error) {
+        await markHostDown(op.services, plan.hostId, error);
+        throw error;
+      }
+    });
+    await op.step('connect pools', () => connectPools(op.services, plan.hostId, op.signal()));
+    op.finish({ hostId: plan.hostId });
+  },
+};
+
+/** Removes a host. Refused while volumes lie on its local pools; a host that is gone for good can be removed all the same. */
+export const removeHost: Workflow<{ ref: string }, { hostId: string; connected: boolean; storageIds: string[] }> = {
+  kind: 'host.remove',
+  async accept(trx, request, operationId) {
+    const host = await findHost(trx, request.ref);
+    await claimLock(trx, operationId, `host/${host.id}`, `host ${host.name}`);
+    const volumes = await trx.selectFrom('volumes').select('name').where('host_id', '=', host.id).where('status', '<>', 'deleted').limit(3).execute();
+    if (volumes.length > 0) throw new CisternError('IN_USE', `volumes lie on local pools of host ${host.name}: ${volumes.map(row => row.name).join(', ')}`);
+    const pools = await trx.selectFrom('pools').select('primary_storage_id').where('host_id', '=', host.id).execute();
+    await trx.updateTable('hosts').set({ state: 'disabled' }).where('id', '=', host.id).execute();
+    return { plan: { hostId: host.id, connected: host.status === 'connected', storageIds: pools.map(row => row.primary_storage_id) }, resources: [{ kind: 'host', id: host.id }] };
+  },
+  async run(op, plan) {
+    const { fleet } = op.services;
+    if (plan.connected) {
+      for (const storageId of plan.storageIds) {
+        await op.task(`disconnect ${storageId}`, plan.hostId, 'pool.disconnect', async () => ({ pool: await poolRef(op.services, storageId), forget: false }));
+      }
+    }
+    op.finish({ hostId: plan.hostId }, async trx => {
+      await trx.deleteFrom('volumes').where('host_id', '=', plan.hostId).execute();
+      await trx.deleteFrom('cache_entries').where('host_id', '=', plan.hostId).execute();
+      await trx.deleteFrom('pools').where('host_id', '=', plan.hostId).execute();
+      await trx.deleteFrom('garbage').where('host_id', '=', plan.hostId).execute();
+      await trx.deleteFrom('hosts').where('id', '=', plan.hostId).execute();
+      fleet.forget(plan.hostId);
+    });
+  },
+};
