@@ -13,6 +13,7 @@ const servers = {
 /** `dev`: whether the npm packages for development are needed too. */
 export const NEEDS = {
   start: { dev: false, packages: base, why: 'to make and move disk images' },
+  controller: { dev: false, packages: {}, why: '' },
   agent: { dev: false, packages: { ...base, 'nfs-common': ['mount.nfs'] }, why: 'to make and move disk images and to mount NFS' },
   demo: { dev: false, packages: { ...base, ...servers }, why: 'for disk images and a private SFTP server on loopback' },
   test: {
