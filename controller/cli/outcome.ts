@@ -1,0 +1,85 @@
+import { TransferSummary } from '../../shared/commands/refs.ts';
+import { CisternError, fromProblem } from '../../shared/errors.ts';
+import type { Operation } from '../../shared/model.ts';
+import type { Call } from './command.ts';
+import { printError } from './output.ts';
+import { formatPairs } from './table.ts';
+import { formatBytes, formatDuration, formatSpan } from './units.ts';
+import { isFinal } from './watch.ts';
+
+/** How many ids of one kind are told; a thousand clones are told by their number. */
+const SHOWN = 5;
+
+/** Says how an operation ended and what came out of it; returns the exit code. */
+export function reportOutcome(call: Call, operation: Operation): number {
+  const { id, kind, state } = operation;
+  if (!isFinal(operation)) {
+    call.out.note(`${kind} ${id} goes on. Follow it again with: cistern operation wait ${id}`);
+    return 130;
+  }
+  if (state === 'succeeded' || call.out.json) call.out.say(describeOutcome(operation), operation);
+  if (state === 'succeeded') return 0;
+  if (state === 'cancelled') {
+    call.out.note(`${kind} ${id} was cancelled; what it had begun is undone.`);
+    return 130;
+  }
+  printError(
+    call.io,
+    operation.error ? fromProblem(operation.error) : new CisternError('INTERNAL', `${kind} ${id} failed and does not say why`),
+  );
+  call.out.note(`Once that is done: cistern operation retry ${id}`);
+  return 1;
+}
+
+/** An operation that has ended, for people: how long it took, what it worked on, what it gave and how bytes went. */
+export function describeOutcome(operation: Operation): string {
+  const { kind, state, createdAt, finishedAt } = operation;
+  const seconds = finishedAt ? (Date.parse(finishedAt) - Date.parse(createdAt)) / 1000 : 0;
+  const pairs: [string, string][] = [...describeResources(operation), ...scalars(operation.output ?? {})];
+  for (const transfer of transfersOf(operation)) pairs.push(['transfer', describeTransfer(transfer)]);
+  const head = `${kind} ${state} in ${formatDuration(seconds)}`;
+  return [head, ...(pairs.length > 0 ? formatPairs(pairs).split('\n') : []).map(line => `  ${line}`)].join('\n');
+}
+
+function describeResources({ resources, input }: Operation): [string, string][] {
+  const kinds = Map.groupBy(resources, resource => resource.kind);
+  return [...kinds].map(([kind, all]) => {
+    const ids = all.slice(0, SHOWN).map(resource => resource.id);
+    const name =
+      all.length === 1 && typeof input.name === 'string' && input.name !== '' && resources[0] === all[0] ? `${input.name}  ` : '';
+    return [kind, `${name}${ids.join(' ')}${all.length > SHOWN ? ` and ${all.length - SHOWN} more` : ''}`];
+  });
+}
+
+const BYTES = /^(size|virtualSize|allocated|freed|bytes|moved|total|available)$/;
+
+/** Plain values of an output, with sizes for people; lists by their length. */
+export function scalars(output: Record<string, unknown>): [string, string][] {
+  const pairs: [string, string][] = [];
+  for (const [key, value] of Object.entries(output)) {
+    const label = key.replace(/[A-Z]/g, c => ` ${c.toLowerCase()}`);
+    if (typeof value === 'number') pairs.push([label, BYTES.test(key) ? formatBytes(value) : String(value)]);
+    else if (typeof value === 'string' || typeof value === 'boolean') pairs.push([label, String(value)]);
+    else if (Array.isArray(value) && key !== 'transfers') pairs.push([label, String(value.length)]);
+  }
+  return pairs;
+}
+
+/** Every transfer that an operation tells of, wherever its output or its steps' results hold it. */
+export function transfersOf({ output, steps }: Operation): TransferSummary[] {
+  const told = findTransfers(output, 0);
+  return told.length > 0 ? told : steps.flatMap(step => findTransfers(step.result, 0));
+}
+
+function findTransfers(value: unknown, depth: number): TransferSummary[] {
+  if (typeof value !== 'object' || value === null || depth > 6) return [];
+  const parsed = TransferSummary.safeParse(value);
+  return parsed.success ? [parsed.data] : Object.values(value).flatMap(inner => findTransfers(inner, depth + 1));
+}
+
+/** One transfer in a line: lane, streams, parts, bytes and rate. */
+export function describeTransfer({ lane, streams, parts, zeroParts, bytes, moved, seconds }: TransferSummary): string {
+  const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : '';
+  const zeros = zeroParts > 0 ? ` (${zeroParts} of zeros not moved)` : '';
+  return `${lane}, ${streams} ${streams === 1 ? 'stream' : 'streams'}, ${parts} parts${zeros}, ${formatBytes(moved)} of ${formatBytes(bytes)} moved in ${seconds < 10 ? `${seconds.toFixed(1)}s` : formatSpan(seconds)}${rate}`;
+}
