@@ -30,6 +30,8 @@ interface Hostile {
   base: Base;
   change: Change;
   code: ErrorCode;
+  /** Where several checks give the same code: the words of the one that is meant. */
+  says?: RegExp;
   declared?: SourceFormat;
 }
 
@@ -176,10 +178,10 @@ const HOSTILE: Hostile[] = [
   { name: 'LUKS method', base: 'qcow2', change: be32(32, 2), code: 'IMAGE_ENCRYPTED' },
   { name: 'LUKS header', base: 'qcow2', change: ext(0x0537be77, ''.padEnd(16, '\0')), code: 'IMAGE_ENCRYPTED' },
   { name: 'four thousand million snapshots', base: 'qcow2', change: be32(60, 0xffff_ffff), code: 'IMAGE_SNAPSHOTS' },
-  { name: 'cluster_bits 8', base: 'qcow2', change: be32(20, 8), code: 'IMAGE_CORRUPT' },
-  { name: 'cluster_bits 22', base: 'qcow2', change: be32(20, 22), code: 'IMAGE_CORRUPT' },
-  { name: 'cluster_bits 2^32-1', base: 'qcow2', change: be32(20, 0xffff_ffff), code: 'IMAGE_CORRUPT' },
-  { name: 'extended L2 in clusters of 4 KiB', base: 'x', change: be32(20, 12), code: 'IMAGE_CORRUPT' },
+  { name: 'cluster_bits 8', base: 'qcow2', change: be32(20, 8), says: /cluster_bits is/, code: 'IMAGE_CORRUPT' },
+  { name: 'cluster_bits 22', base: 'qcow2', change: be32(20, 22), says: /cluster_bits is/, code: 'IMAGE_CORRUPT' },
+  { name: 'cluster_bits 2^32-1', base: 'qcow2', change: be32(20, 0xffff_ffff), says: /cluster_bits is/, code: 'IMAGE_CORRUPT' },
+  { name: 'extended L2 in clusters of 4 KiB', base: 'x', change: be32(20, 12), says: /16 KiB/, code: 'IMAGE_CORRUPT' },
   { name: 'refcount_order 7', base: 'qcow2', change: be32(96, 7), code: 'IMAGE_CORRUPT' },
   { name: 'header_length 100', base: 'qcow2', change: be32(100, 100), code: 'IMAGE_CORRUPT' },
   { name: 'header_length past its cluster', base: 'qcow2', change: be32(100, 0xffff_fff8), code: 'IMAGE_CORRUPT' },
@@ -190,7 +192,13 @@ const HOSTILE: Hostile[] = [
   { name: 'L1 table of 32 GiB', base: 'qcow2', change: be32(36, 0xffff_ffff), code: 'IMAGE_CORRUPT' },
   { name: 'L1 table on the header', base: 'qcow2', change: be64(40, 0n), code: 'IMAGE_CORRUPT' },
   { name: 'L1 table that is not aligned', base: 'qcow2', change: be64(40, 0x1_0200n), code: 'IMAGE_CORRUPT' },
-  { name: 'L1 table outside of the file', base: 'qcow2', change: be64(40, 2n ** 62n), code: 'IMAGE_TRUNCATED' },
+  {
+    name: 'L1 table outside of the file',
+    base: 'qcow2',
+    change: be64(40, 2n ** 62n),
+    says: /the L1 table takes/,
+    code: 'IMAGE_TRUNCATED',
+  },
   {
     name: 'L2 table outside of the file',
     base: 'qcow2',
@@ -215,7 +223,13 @@ const HOSTILE: Hostile[] = [
     change: b => b.copyWithin(l1(b) + 8, l1(b), l1(b) + 8),
     code: 'IMAGE_CORRUPT',
   },
-  { name: 'refcount table outside of the file', base: 'qcow2', change: be64(48, 2n ** 40n), code: 'IMAGE_TRUNCATED' },
+  {
+    name: 'refcount table outside of the file',
+    base: 'qcow2',
+    change: be64(48, 2n ** 40n),
+    says: /the refcount table takes/,
+    code: 'IMAGE_TRUNCATED',
+  },
   { name: 'refcount table that is not aligned', base: 'qcow2', change: be64(48, 0x1_0001n), code: 'IMAGE_CORRUPT' },
   { name: 'refcount table of no clusters', base: 'qcow2', change: be32(56, 0), code: 'IMAGE_CORRUPT' },
   { name: 'refcount table of 2^32-1 clusters', base: 'qcow2', change: be32(56, 0xffff_ffff), code: 'IMAGE_CORRUPT' },
@@ -361,7 +375,14 @@ const HOSTILE: Hostile[] = [
     change: sealed(b => b.copyWithin(REGIONS + 16, REGIONS + 48, REGIONS + 80)),
     code: 'IMAGE_CORRUPT',
   },
-  { name: 'metadata of 65535 entries', base: 'vhdx', change: u16(METADATA + 10, 0xffff), code: 'IMAGE_CORRUPT' },
+  {
+    name: 'metadata of 65535 entries',
+    base: 'vhdx',
+    change: u16(METADATA + 10, 0xffff),
+    says: /65535 entries/,
+    code: 'IMAGE_CORRUPT',
+  },
+  { name: 'metadata with another signature', base: 'vhdx', change: text(METADATA, 'METADATA'), code: 'IMAGE_CORRUPT' },
   { name: 'metadata without entries', base: 'vhdx', change: u16(METADATA + 10, 0), code: 'IMAGE_CORRUPT' },
   { name: 'unknown metadata that is required', base: 'vhdx', change: le32(METADATA + 32, 99), code: 'IMAGE_FEATURE_UNKNOWN' },
   { name: 'metadata item outside of its region', base: 'vhdx', change: le32(METADATA + 48, 0xffff_fff0), code: 'IMAGE_CORRUPT' },
@@ -387,8 +408,15 @@ const HOSTILE: Hostile[] = [
   { name: 'blocks of 2 MiB', base: 'vdi', change: le32(0x178, 2 ** 21), code: 'IMAGE_FEATURE_UNKNOWN' },
   { name: 'virtual size 2^63', base: 'vdi', change: le64(0x170, 2n ** 63n), code: 'IMAGE_TOO_LARGE' },
   { name: 'virtual size that its blocks do not reach', base: 'vdi', change: le64(0x170, 2n ** 40n), code: 'IMAGE_CORRUPT' },
+  {
+    name: 'more blocks there than it has',
+    base: 'vdi',
+    change: le32(0x184, 0x7fff_ffff),
+    says: /are said to be there/,
+    code: 'IMAGE_CORRUPT',
+  },
   { name: '2^32-1 blocks', base: 'vdi', change: le32(0x180, 0xffff_ffff), code: 'IMAGE_CORRUPT' },
-  { name: 'block map on the header', base: 'vdi', change: le32(0x154, 0), code: 'IMAGE_CORRUPT' },
+  { name: 'block map on the header', base: 'vdi', change: le32(0x154, 0), says: /block map cannot lie/, code: 'IMAGE_CORRUPT' },
   { name: 'block map on the data', base: 'vdi', change: le32(0x158, 0x200), code: 'IMAGE_CORRUPT' },
   { name: 'data outside of the file', base: 'vdi', change: le32(0x158, 0xffff_fe00), code: 'IMAGE_TRUNCATED' },
   { name: 'block beyond the allocated', base: 'vdi', change: le32(0x200, 0x1234), code: 'IMAGE_CORRUPT' },
@@ -429,12 +457,16 @@ describe('a hostile or broken image is refused with its own code', () => {
   });
   after(() => rm(dir, { recursive: true, force: true }));
 
-  for (const { name, base, change, code, declared } of HOSTILE) {
+  for (const { name, base, change, code, says, declared } of HOSTILE) {
     it(`${base}: ${name} is ${code}`, async () => {
       const path = join(dir, 'hostile');
       const bytes = Buffer.from(bases.get(base)!);
       await writeFile(path, change(bytes) ?? bytes);
-      await assert.rejects(inspectImage(path, { declared, maxVirtualSize: MAX }), { name: 'CisternError', code });
+      await assert.rejects(inspectImage(path, { declared, maxVirtualSize: MAX }), {
+        name: 'CisternError',
+        code,
+        message: says ?? /inspecting/,
+      });
     });
   }
 
