@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { convert, info } from '../host/qemu-img.ts';
+import { info } from '../host/qemu-img.ts';
+import { makeFresh } from './fresh.ts';
 import type { Handler } from './handler.ts';
 import { publishToAll } from './publish.ts';
 
@@ -9,17 +10,11 @@ export const uploadVolume: Handler<'volume.upload'> = async ({ pool: ref, volume
   const pool = await ctx.pool(ref);
   const source = await pool.volumeFile(volumeId, layerId);
   const { virtualSize } = await info(source, ctx.signal);
-  const target = join(await ctx.spool(), `${image.id}.${image.format}`);
-  await convert({
-    source,
-    target,
-    targetFormat: image.format,
-    compress: compress && image.format === 'qcow2', // a raw file has no way to hold compressed bytes
-    virtualSize,
-    signal: ctx.signal,
-    progress: (done, total) => ctx.progress('flatten', done, total, 'percent'),
-  });
+  const target = join(await ctx.spool(), `image.${image.format}`);
+  // a raw file has no way to hold compressed bytes
+  const packed = compress && image.format === 'qcow2';
+  await makeFresh({ source, target, format: image.format, compress: packed, virtualSize, stage: 'flatten' }, ctx);
   const published = await publishToAll(target, { ...image, virtualSize }, stores, ctx);
-  await rm(target, { force: true });
+  await rm(target);
   return published;
 };

@@ -35,8 +35,19 @@ export async function openRoot(
   return { pool, initialized };
 }
 
-/** POOL_IDENTITY unless pool.json at the root is this pool's. Cheap: called before every piece of work. */
-export async function checkIdentity(pool: PoolRoot): Promise<void> {
+/** For each pool the pool.json that was last read and found right, by what stat tells of it: no need to read that one again. */
+const approved = new WeakMap<PoolRoot, string>();
+
+/** POOL_IDENTITY unless pool.json at the root is this pool's. Called before every piece of work, so it costs one lstat as a rule. */
+async function checkIdentity(pool: PoolRoot): Promise<void> {
+  const stat = await lstat(poolFile(pool.root)).catch(absent);
+  const seen = stat && [stat.dev, stat.ino, stat.ctimeMs, stat.size, stat.mode].join(' ');
+  if (seen !== undefined && approved.get(pool) === seen) return;
+  await readIdentity(pool);
+  if (seen !== undefined) approved.set(pool, seen);
+}
+
+async function readIdentity(pool: PoolRoot): Promise<void> {
   const found = await readJson(poolFile(pool.root), PoolFile);
   if (found === undefined)
     throw new CisternError('POOL_IDENTITY', `${pool.root} should be the pool ${pool.id}, but it has no pool.json`);
@@ -100,7 +111,7 @@ export async function capacity(pool: PoolRoot): Promise<Capacity> {
 }
 
 function absent(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error;
+  if (error.code !== 'ENOENT') throw poolError(error, 'looking at pool.json');
 }
 
 function lost(error: NodeJS.ErrnoException): boolean {

@@ -1,4 +1,5 @@
 import { rename, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import type { ImageFormat } from '../../../shared/model.ts';
 import { overlayImage, overlayMatches, type OverlaySpec, writeOverlay } from '../../host/qcow2-overlay.ts';
@@ -23,17 +24,17 @@ export async function layerWriter(
 ): Promise<WriteLayer> {
   const installed = await version(signal);
   const extendedL2 = supportsExtendedL2(installed);
-  if (extendedL2 && (await agrees(installed, scratch))) {
+  if (extendedL2 && (await agrees(installed))) {
     const image = overlayImage({ size, backing });
     if (image !== undefined) return path => writeOverlay(path, image, { sync: false });
   }
   return path => throughQemuImg(path, dirname(scratch), { size, backing, extendedL2 }, signal);
 }
 
-function agrees(installed: string, scratch: string): Promise<boolean> {
+function agrees(installed: string): Promise<boolean> {
   const known = trusted.get(installed);
   if (known !== undefined) return known;
-  const asked = overlayMatches((path, spec) => create(path, spec, undefined), scratch);
+  const asked = overlayMatches((path, spec) => create(path, spec, undefined), tmpdir());
   trusted.set(installed, asked);
   asked.catch(() => trusted.delete(installed)); // the caller gets the error; the next one asks again
   return asked;

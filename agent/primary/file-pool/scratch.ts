@@ -14,14 +14,18 @@ export async function openScratch(pool: PoolRoot, taskId: string, name: string):
   const task = entryPath(pool, 'tmp', taskId);
   const path = join(task, name);
   try {
-    if ((await isFolder(task)) && (await isFolder(path))) await rm(path, { recursive: true });
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    if (!(await made(task))) await isFolder(task); // which refuses a link
+    if (!(await made(path))) {
+      await rm(path, { recursive: true, force: true });
+      await mkdir(path, 0o700);
+    }
   } catch (error) {
     throw poolError(error, `making ${path}`);
   }
   const remove = async (): Promise<void> => {
     try {
-      await rm(path, { recursive: true, force: true });
+      // mostly its contents were published and it is empty
+      await rmdir(path).catch(() => rm(path, { recursive: true, force: true }));
       await rmdir(task);
     } catch (error) {
       if (!['ENOTEMPTY', 'ENOENT', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? ''))
@@ -30,6 +34,16 @@ export async function openScratch(pool: PoolRoot, taskId: string, name: string):
   };
   return { path, [Symbol.asyncDispose]: remove };
 }
+
+/** Makes a folder; false where something has that name. */
+const made = (path: string): Promise<boolean> =>
+  mkdir(path, 0o700).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') return false;
+      throw error;
+    },
+  );
 
 /** Removes what dead tasks left. */
 export async function sweep(pool: PoolRoot, taskIds: string[]): Promise<void> {

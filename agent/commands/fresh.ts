@@ -1,0 +1,60 @@
+import { stat } from 'node:fs/promises';
+import { CisternError } from '../../shared/errors.ts';
+import type { ImageFormat } from '../../shared/model.ts';
+import { convert, type QemuDisk } from '../host/qemu-img.ts';
+import type { TaskContext } from './handler.ts';
+
+const GiB = 2 ** 30;
+/** How often the file that grows is looked at, in ms. */
+const LOOK = 500;
+
+export interface Fresh {
+  source: QemuDisk;
+  /** A file in the spool that is not there yet. */
+  target: string;
+  format: ImageFormat;
+  compress?: boolean;
+  virtualSize: number;
+  /** For progress: convert, flatten. */
+  stage: string;
+  /** The target may take so many bytes; more is IMAGE_RATIO. Not given: as many as there are. */
+  maxBytes?: number;
+}
+
+/** Copies a disk into a new file in the spool, with progress. A full spool is NO_CAPACITY. The source of it stays. */
+export async function makeFresh(options: Fresh, ctx: TaskContext): Promise<void> {
+  const { source, target, format, compress = false, virtualSize, stage, maxBytes } = options;
+  const tooMuch = new AbortController();
+  const timer = setInterval(() => void look().catch(() => undefined), LOOK); // not made yet, or removed again: nothing to look at
+  const look = async (): Promise<void> => {
+    const taken = (await stat(target)).blocks * 512;
+    if (maxBytes !== undefined && taken > maxBytes)
+      tooMuch.abort(
+        new CisternError(
+          'IMAGE_RATIO',
+          `converting ${source.path}: it expands to more than ${maxBytes} bytes (maxExpansion and maxImageSize in the agent's configuration)`,
+        ),
+      );
+  };
+  try {
+    await convert({
+      source,
+      target,
+      targetFormat: format,
+      compress,
+      virtualSize,
+      signal: AbortSignal.any([ctx.signal, tooMuch.signal]),
+      progress: (done, total) => ctx.progress(stage, done, total, 'percent'),
+    });
+  } catch (error) {
+    if (error instanceof CisternError && error.code === 'POOL_FULL')
+      throw new CisternError('NO_CAPACITY', `the spool folder is full: ${error.message}`, { cause: error });
+    throw error;
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** How large the copy of an untrusted image may become: what is small may grow to a GiB, as nobody fills a disk with that. */
+export const expansionLimit = (size: number, { maxExpansion, maxImageSize }: TaskContext['config']): number =>
+  Math.min(maxImageSize, Math.max(GiB, size * maxExpansion));

@@ -1,0 +1,31 @@
+import { evictImage } from './cache-evict.ts';
+import { fillImageCache } from './cache-fill.ts';
+import type { Handlers } from './handler.ts';
+import { importImage } from './image-import.ts';
+import { removeReplica } from './image-remove.ts';
+import { connectPool } from './pool-connect.ts';
+import { disconnectPool } from './pool-disconnect.ts';
+import { purgePool } from './pool-purge.ts';
+import { measurePool } from './pool-usage.ts';
+import { connectStore } from './store-connect.ts';
+import { createVolumes } from './volume-create.ts';
+import { deleteVolumes } from './volume-delete.ts';
+import { resizeVolume } from './volume-resize.ts';
+import { uploadVolume } from './volume-upload.ts';
+
+/** What an agent does for each command. */
+export const handlers: Handlers = {
+  'pool.connect': connectPool,
+  'pool.disconnect': disconnectPool,
+  'pool.usage': measurePool,
+  'pool.purge': purgePool,
+  'cache.fill': fillImageCache,
+  'cache.evict': evictImage,
+  'store.connect': connectStore,
+  'image.remove': removeReplica,
+  'image.import': importImage,
+  'volume.create': createVolumes,
+  'volume.resize': resizeVolume,
+  'volume.delete': deleteVolumes,
+  'volume.upload': uploadVolume,
+};
