@@ -1,9 +1,8 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import type { PoolRef, StoreRef } from '../../shared/commands/refs.ts';
 import { CisternError } from '../../shared/errors.ts';
-import type { BackupDriver, BackupStore } from '../backup/driver.ts';
+import type { BackupStore } from '../backup/driver.ts';
 import type { TaskContext } from '../commands/handler.ts';
 import type { AgentConfig } from '../config.ts';
 import type { Pool } from '../primary/driver.ts';
@@ -17,7 +16,7 @@ export interface ContextOptions {
   input: TaskInput | undefined;
   progress: TaskContext['progress'];
   pool(ref: PoolRef, signal: AbortSignal): Promise<Pool>;
-  findStore(type: string): BackupDriver | Promise<BackupDriver>;
+  openStore(ref: StoreRef, signal: AbortSignal): Promise<BackupStore>;
 }
 
 const CLOSE_SECONDS = 5;
@@ -30,14 +29,7 @@ export function createContext(options: ContextOptions): TaskContext & AsyncDispo
   let spooled = options.input !== undefined;
 
   async function openStore(ref: StoreRef): Promise<BackupStore> {
-    const driver = await options.findStore(ref.type);
-    const parsed = driver.config.safeParse(ref.config);
-    if (!parsed.success)
-      throw new CisternError(
-        'STORE_CONFIG',
-        `the configuration of ${ref.type} backup storage ${ref.id}:\n${z.prettifyError(parsed.error)}`,
-      );
-    const store = await driver.connect({ id: ref.id, config: parsed.data }, signal);
+    const store = await options.openStore(ref, signal);
     stores.push(store);
     return store;
   }

@@ -4,7 +4,6 @@ import { CisternError, type ErrorCode, toProblem } from '../../shared/errors.ts'
 import type { Progress } from '../../shared/task.ts';
 import type { Handlers } from '../commands/handler.ts';
 import type { AgentConfig } from '../config.ts';
-import type { Pool } from '../primary/driver.ts';
 import { createContext } from './context.ts';
 import { createLimiter } from './limiter.ts';
 import { createPools } from './pools.ts';
@@ -49,8 +48,8 @@ export function createExecutor({
 
   const pools = createPools({
     mountDir: config.mountDir,
-    find: async type => (await import('../primary/registry.ts')).findPrimaryDriver(type),
-    async opened(pool: Pool) {
+    find: async ref => (await import('../commands/pool-driver.ts')).poolDriver(ref),
+    async opened(pool) {
       if (leavings.length === 0) return;
       const ids = leavings;
       leavings = [];
@@ -79,7 +78,7 @@ export function createExecutor({
       input,
       progress,
       pool: pools.get,
-      findStore: async type => (await import('../backup/registry.ts')).findBackupDriver(type),
+      openStore: async (ref, abort) => (await import('../backup/registry.ts')).openBackupStore(ref, abort),
     });
     return await handler(command.input, context);
   }
@@ -95,6 +94,7 @@ export function createExecutor({
       return { ok: true, output: await limiter(signal, () => handle(execution, meter.report)) };
     } catch (error) {
       if (poolId && error instanceof CisternError && POOL_ERRORS.has(error.code)) pools.forget(poolId);
+      if (!(error instanceof CisternError) && !signal.aborted) process.stderr.write(`task ${execution.id}: ${(error as Error).stack}\n`);
       return { ok: false, problem: toProblem(error), aborted: signal.aborted };
     } finally {
       meter.stop();

@@ -1,7 +1,5 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
 import type { PoolRef } from '../../shared/commands/refs.ts';
-import { CisternError } from '../../shared/errors.ts';
 import type { Pool, PrimaryDriver } from '../primary/driver.ts';
 import { orAborted } from './or-aborted.ts';
 
@@ -16,9 +14,10 @@ interface Opening {
 export interface PoolsOptions {
   /** Below it drivers mount. */
   mountDir: string;
-  find(type: string): PrimaryDriver | Promise<PrimaryDriver>;
+  /** The driver of a pool, and the pool with its configuration checked. */
+  find(ref: PoolRef): Promise<{ driver: PrimaryDriver; pool: { id: string; config: unknown } }>;
   /** Called with a pool that was just opened, before any task gets it. */
-  opened(pool: Pool, id: string): Promise<void>;
+  opened(pool: Pool): Promise<void>;
 }
 
 /**
@@ -29,12 +28,9 @@ export function createPools({ mountDir, find, opened }: PoolsOptions) {
   const openings = new Map<string, Opening>();
 
   async function connect(ref: PoolRef, signal: AbortSignal): Promise<Pool> {
-    const driver = await find(ref.type);
-    const config = driver.config.safeParse(ref.config);
-    if (!config.success)
-      throw new CisternError('POOL_CONFIG', `the configuration of ${ref.type} pool ${ref.id}:\n${z.prettifyError(config.error)}`);
-    const pool = await driver.connect({ id: ref.id, config: config.data }, { initialize: false, signal, mountDir });
-    await opened(pool, ref.id);
+    const { driver, pool: checked } = await find(ref);
+    const pool = await driver.connect(checked, { initialize: false, signal, mountDir });
+    await opened(pool);
     return pool;
   }
 

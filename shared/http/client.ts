@@ -83,9 +83,18 @@ function readAnswer(route: Route, response: AxiosResponse<unknown>): unknown {
     if (parsed.success) return parsed.data;
     throw new CisternError('INTERNAL', `${route.method.toUpperCase()} ${route.path}: the answer is not what this version expects: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}`);
   }
-  const problem = Problem.safeParse(response.data);
+  // routes that answer with text tell their problems as text, too
+  const problem = Problem.safeParse(typeof response.data === 'string' ? jsonOr(response.data) : response.data);
   if (problem.success) throw fromProblem(problem.data);
   throw new CisternError('INTERNAL', `${route.method.toUpperCase()} ${route.path}: HTTP ${response.status} without a problem document`);
+}
+
+function jsonOr(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function describe(error: unknown, route: Route, url: string, options: ClientOptions, seconds: number, signal: AbortSignal | undefined): unknown {
