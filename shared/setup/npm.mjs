@@ -9,13 +9,17 @@ import { delimiter, join } from 'node:path';
 export function setUpNpm(root, dev) {
   if (!installed(root, dev)) {
     console.error(`Installing the npm packages of package-lock.json into ${join(root, 'node_modules')}`);
-    const scope = dev ? ['--include=dev'] : [];
-    const done = spawnSync('npm', ['ci', '--include=optional', ...scope, '--no-audit', '--no-fund', '--loglevel=error'], {
-      cwd: root,
-      env: { ...process.env, PATH: pathWithout(join(root, 'node_modules')) },
-      stdio: ['ignore', 2, 2],
-      timeout: 15 * 60_000,
-    });
+    const scope = dev ? '--include=dev' : '--omit=dev';
+    const done = spawnSync(
+      'npm',
+      ['ci', '--include=optional', scope, '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'],
+      {
+        cwd: root,
+        env: { ...process.env, PATH: pathWithout(join(root, 'node_modules')) },
+        stdio: ['ignore', 2, 2],
+        timeout: 15 * 60_000,
+      },
+    );
     if (done.status !== 0)
       throw new Error(
         `npm ci in ${root}: ${outcome(done)}. Check the network and the npm registry (npm config get registry), then try again.`,
