@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CisternError, wrapError } from '../../shared/errors.ts';
 import { get } from './fetch-request.ts';
 import { abortReason, throwIfAborted } from './run.ts';
+import { writeAll } from './sparse.ts';
 import { spoolError } from './spool-error.ts';
 import { allowList, parseUrl, redact, type AllowList } from './url-guard.ts';
 
@@ -162,11 +163,6 @@ async function receive(
   }
   if (total !== null && download.received !== total)
     throw Object.assign(new Error(`${download.received} bytes came instead of ${total}`), { code: 'ECONNRESET' });
-}
-
-async function writeAll(file: FileHandle, data: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < data.length;)
-    done += (await file.write(data, done, data.length - done, position + done)).bytesWritten;
 }
 
 const whileWriting = (error: unknown): never => {

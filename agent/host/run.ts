@@ -12,7 +12,7 @@ export interface Limits {
 export interface RunOptions {
   /** Aborted: the child is killed and CANCELLED thrown (or the signal's reason where that is a CisternError). */
   signal?: AbortSignal | undefined;
-  /** Wall-clock deadline, 60 s unless said otherwise; then TIMEOUT. */
+  /** Wall-clock deadline, 60 s unless said otherwise, at most 24 days; then TIMEOUT. */
   timeoutSeconds?: number;
   /** What the child reads from its standard input; nothing unless given. */
   input?: string | Uint8Array | Readable;
@@ -57,7 +57,9 @@ const KILL_AFTER = 2000;
  * `args` show up in errors and in the process list: no secrets in them.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const { signal, timeoutSeconds = 60, accept = [0], maxOutput = 4 * 2 ** 20 } = options;
+  const { signal, accept = [0], maxOutput = 4 * 2 ** 20 } = options;
+  // Timers overflow beyond 2^31 ms.
+  const timeoutSeconds = Math.min(options.timeoutSeconds ?? 60, 2 ** 21);
   throwIfAborted(signal);
   const streamed = options.onStdout !== undefined || options.consume !== undefined;
   const kill = new AbortController();
