@@ -148,6 +148,7 @@ describe('an honest image passes the header judge', () => {
     const path = join(dir, 'large.qcow2');
     await exec('qemu-img', ['create', '-q', '-f', 'qcow2', path, '2G']);
     await assert.rejects(inspectImage(path, { maxVirtualSize: 2 ** 30 }), { code: 'IMAGE_TOO_LARGE', message: /maxVirtualSize/ });
+    await assert.rejects(inspectImage(join(dir, 'disk.raw'), { maxVirtualSize: 2 ** 20 }), { code: 'IMAGE_TOO_LARGE' });
     await assert.rejects(inspectImage(path, { maxVirtualSize: 2 ** 40, maxImageSize: 4096 }), {
       code: 'IMAGE_TOO_LARGE',
       message: /maxImageSize/,
