@@ -43,5 +43,5 @@ export const agentRoutes = routes({
     output: z.object({ hostId: Id }),
   },
   healthz: { method: 'get', path: '/healthz', tag: 'agent', summary: 'Whether the agent serves', auth: false, status: 200, output: z.object({ status: z.literal('ok') }) },
-  metrics: { method: 'get', path: '/metrics', tag: 'agent', summary: 'Prometheus metrics', status: 200, outputStream: 'text/plain' },
+  metrics: { method: 'get', path: '/metrics', tag: 'agent', summary: 'Prometheus metrics', description: 'Open to all who can reach the agent, as exporters are: it names pools and counts, never settings.', auth: false, status: 200, outputStream: 'text/plain' },
 });

@@ -32,7 +32,8 @@ export function bindRoutes<T extends Routes>(app: Express, table: T, handlers: R
     if (route.body) chain.push(json);
     chain.push(async (req, res) => {
       const output = await handler(checkInput(route, req), { req, res });
-      if (route.outputStream) return;
+      // a handler that streams has answered by itself
+      if (route.outputStream || res.headersSent) return;
       if (route.output) res.status(route.status).json(output);
       else res.status(route.status).end();
     });

@@ -1,0 +1,50 @@
+import type { controllerRoutes } from '../../shared/contract/controller.ts';
+import { CisternError } from '../../shared/errors.ts';
+import type { RouteContext, RouteHandlers } from '../../shared/http/bind.ts';
+import type { Operation } from '../../shared/model.ts';
+import type { Engine } from '../operations/engine.ts';
+import type { Workflow } from '../operations/workflow.ts';
+import type { Services } from '../services.ts';
+
+/** What the handlers of the API work with. */
+export interface Api {
+  services: Services;
+  engine: Engine;
+  version: string;
+}
+
+/** Handlers of some routes of the controller. */
+export type Handlers<K extends keyof typeof controllerRoutes> = Pick<RouteHandlers<typeof controllerRoutes>, K>;
+
+/** Longest that `Prefer: wait` and `?wait` hold an answer. */
+const MOST_WAIT_SECONDS = 60;
+
+/** Starts an operation for a request, minding `Idempotency-Key` and `Prefer: wait=N`. */
+export async function startOperation<R, P>(api: Api, workflow: Workflow<R, P>, request: R, { req, res }: RouteContext): Promise<Operation> {
+  const idempotencyKey = keyOf(req.headers['idempotency-key']);
+  const operation = await api.engine.start(workflow, request, { idempotencyKey });
+  return answer(api, operation, { req, res });
+}
+
+/** The operation as it is, or as it is once the time that the client prefers to wait is over. */
+export async function answer(api: Api, operation: Operation, { req, res }: RouteContext): Promise<Operation> {
+  res.setHeader('Location', `/api/v1/operations/${operation.id}`);
+  const wait = /(?:^|[,;\s])wait=(\d{1,4})/.exec(String(req.headers.prefer ?? ''))?.[1];
+  if (wait === undefined) return operation;
+  const seconds = Math.min(Number(wait), MOST_WAIT_SECONDS);
+  res.setHeader('Preference-Applied', `wait=${seconds}`);
+  return api.engine.wait(operation.id, seconds, closed(res));
+}
+
+export function keyOf(header: string | string[] | undefined): string | undefined {
+  if (header === undefined) return undefined;
+  if (typeof header !== 'string' || !/^[\x21-\x7e]{1,128}$/.test(header)) throw new CisternError('BAD_REQUEST', 'Idempotency-Key: 1 to 128 printable characters without spaces');
+  return header;
+}
+
+/** Aborted when the client has gone. */
+export function closed(res: RouteContext['res']): AbortSignal {
+  const gone = new AbortController();
+  res.once('close', () => gone.abort());
+  return gone.signal;
+}

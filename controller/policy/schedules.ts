@@ -1,0 +1,62 @@
+import cron from 'node-cron';
+import type { Engine } from '../operations/engine.ts';
+import { sweepGarbage } from '../operations/garbage.ts';
+import type { Services } from '../services.ts';
+import { emptyTrash } from '../workflows/trash.ts';
+import { evictUnderPressure } from './eviction.ts';
+import { measurePool, measureStores } from './measure.ts';
+
+/** The regular work, by name. Each may also be run by hand. */
+export const JOBS: Record<'capacity' | 'trash' | 'cache' | 'prune', (services: Services, engine: Engine, signal: AbortSignal) => Promise<void>> = {
+  async capacity(services, _engine, signal) {
+    const storages = await services.db.read.selectFrom('primary_storages').select('id').where('state', '<>', 'disabled').execute();
+    await Promise.all([...storages.map(storage => measurePool(services, storage.id, signal)), measureStores(services, signal)]);
+  },
+  async trash(services, engine, signal) {
+    const before = new Date(Date.now() - services.config.trashHours * 3600_000).toISOString();
+    const old = await services.db.read.selectFrom('volumes').select('id').where('status', '=', 'deleted').where('deleted_at', '<=', before).limit(1).executeTakeFirst();
+    if (old) await engine.start(emptyTrash, { before });
+    await sweepGarbage(services, signal);
+  },
+  cache: (services, engine) => evictUnderPressure(services, engine),
+  async prune(services) {
+    const before = new Date(Date.now() - services.config.operationDays * 86_400_000).toISOString();
+    await services.db.write(async trx => {
+      await trx.deleteFrom('steps').where('operation_id', 'in', e => e.selectFrom('operations').select('id').where('finished_at', '<', before)).execute();
+      await trx.deleteFrom('operations').where('finished_at', '<', before).execute();
+      await trx.deleteFrom('events').where('at', '<', before).execute();
+      // an image whose last copy has gone is remembered no longer
+      await trx
+        .deleteFrom('images')
+        .where('status', '=', 'deleted')
+        .where('id', 'not in', e => e.selectFrom('volumes').select('image_id').where('image_id', 'is not', null).$castTo<{ image_id: string }>())
+        .where('id', 'not in', e => e.selectFrom('cache_entries').select('image_id'))
+        .execute();
+    });
+  },
+};
+
+/** Starts the regular work by the configured cron expressions; a job that still runs is not started again. Returns how to stop it. */
+export function startSchedules(services: Services, engine: Engine): () => Promise<void> {
+  const stopping = new AbortController();
+  const running = new Set<Promise<void>>();
+  const tasks = (Object.keys(JOBS) as (keyof typeof JOBS)[]).map(name =>
+    cron.schedule(
+      services.config.schedules[name],
+      async () => {
+        const job = JOBS[name](services, engine, stopping.signal).catch(error => {
+          if (!stopping.signal.aborted) services.log.error({ err: error, job: name }, 'scheduled work failed');
+        });
+        running.add(job);
+        await job;
+        running.delete(job);
+      },
+      { noOverlap: true, name },
+    ),
+  );
+  return async () => {
+    stopping.abort(new Error('the controller stops'));
+    for (const task of tasks) await task.stop();
+    await Promise.allSettled(running);
+  };
+}

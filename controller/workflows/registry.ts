@@ -1,0 +1,33 @@
+import type { Workflow } from '../operations/workflow.ts';
+import { addBackupStorage, deleteBackupStorage, refreshBackupStorage } from './backup-storage.ts';
+import { addToCache, evictFromCache } from './cache.ts';
+import { addHost, reconnectHost, removeHost } from './host.ts';
+import { deleteImage, importImage, uploadVolume } from './image.ts';
+import { addPrimaryStorage, attachPrimaryStorage, deletePrimaryStorage, detachPrimaryStorage, refreshPrimaryStorage } from './primary-storage.ts';
+import { emptyTrash } from './trash.ts';
+import { createVolumes } from './volume-create.ts';
+import { deleteVolumes, resizeVolume } from './volume.ts';
+
+/** Every operation that can be started, and so taken up again after a crash. */
+export const WORKFLOWS = [
+  addHost,
+  reconnectHost,
+  removeHost,
+  addPrimaryStorage,
+  attachPrimaryStorage,
+  detachPrimaryStorage,
+  refreshPrimaryStorage,
+  deletePrimaryStorage,
+  addBackupStorage,
+  refreshBackupStorage,
+  deleteBackupStorage,
+  addToCache,
+  evictFromCache,
+  importImage,
+  deleteImage,
+  createVolumes,
+  resizeVolume,
+  deleteVolumes,
+  uploadVolume,
+  emptyTrash,
+] as unknown as readonly Workflow<never, never>[];
