@@ -11,8 +11,8 @@ const FOOTER_MARKER = 3;
 /** The largest grain and grain directory that qemu opens (block/vmdk.c). */
 const MAX_GRAIN = 0x20_0000;
 const MAX_DIRECTORY = 32 * 2 ** 20;
-/** How many grain tables are looked at, from the end: writers append, so the last ones name the file's last grains. */
-const TABLES_READ = 64;
+/** How many grain tables are looked at from either end of the disk, 2 KiB each: all of a disk of 16 GiB, where grains have 64 KiB. */
+const TABLES_READ = 256;
 
 /** A sparse extent's header ("Virtual Disk Format 5.0" by VMware); sizes and places in sectors. */
 interface SparseHeader {
@@ -102,7 +102,8 @@ async function checkDirectories(image: ImageFile, header: SparseHeader): Promise
     const directory = await image.read(at * SECTOR, Math.min(entries * 4, TABLE_LIMIT), 'a grain directory');
     const tables = sectorsOf(directory);
     tables.forEach(table => requireInside(table * SECTOR, header.tableEntries * 4, image.size, 'a grain table'));
-    for (const table of tables.slice(-TABLES_READ)) {
+    if (at !== header.directoryAt) continue;
+    for (const table of new Set([...tables.slice(0, TABLES_READ), ...tables.slice(-TABLES_READ)])) {
       const grains = sectorsOf(await image.read(table * SECTOR, header.tableEntries * 4, 'a grain table'));
       grains.forEach(grain => requireInside(grain * SECTOR, 1, image.size, 'a grain'));
     }
