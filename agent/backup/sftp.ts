@@ -61,7 +61,7 @@ function openStore(config: SftpConfig): BackupStore {
   return {
     source,
     sink,
-    read: (path, limit) => readFile(link, fileOf(path), limit),
+    read: async (path, limit) => readFile(link, fileOf(path), limit),
     write: async (path, body) => {
       const file = fileOf(path);
       const partial = partialOf(file);
@@ -70,7 +70,7 @@ function openStore(config: SftpConfig): BackupStore {
         .then(() => publishFile(link, partial, file))
         .catch(orRemove(link, partial));
     },
-    remove: folder => removeFolder(link, fileOf(folder)),
+    remove: async folder => removeFolder(link, fileOf(folder)),
     check: () => check(config, link),
     capacity: async () => (await freeSpace(link, config.path)) ?? null,
     close: () => link.close(),

@@ -11,6 +11,7 @@ import { verifyPart } from './verify.ts';
 
 async function run(job: ThreadJob): Promise<[number, PartDigest][]> {
   let counted = 0;
+  let due = 0;
   const moved: Moved = bytes => {
     counted += bytes;
     Atomics.add(job.moved, 0, BigInt(bytes));
@@ -32,16 +33,18 @@ async function run(job: ThreadJob): Promise<[number, PartDigest][]> {
     const next = claim();
     const { offset, length } = partRange(part, job.size, job.partSize);
     const data = buffer.subarray(0, length);
-    counted = 0;
     await reader.read(offset, data);
     const digest = verifyPart(job.name, part, offset, data, job.expected?.[part]);
-    if (digest !== ZERO) await writer.write(offset, data);
+    if (digest === ZERO)
+      moved(length); // as if it had been written
+    else await writer.write(offset, data);
     done.push([part, digest]);
-    moved(2 * length - counted); // zeros are not written, and an end may count less than it moved
+    due += 2 * length;
     part = next;
   }
   await reader.close();
   await writer.close();
+  moved(due - counted); // an end may have counted less than it moved
   return done;
 }
 

@@ -1,0 +1,35 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import type { Place } from './place.ts';
+import type { Job, Reply } from './worker.ts';
+
+const LIMIT_MS = 600_000;
+
+export interface OurWorker extends AsyncDisposable {
+  run(job: Job): Promise<void>;
+  /** The most memory that the process had resident, in bytes. */
+  peakMemory(): Promise<number>;
+}
+
+/** Our side in a process of its own, as an agent's workers are. */
+export async function ourWorker(place: Place): Promise<OurWorker> {
+  const { host, port, user, privateKey, hostKey, path } = place.sshd;
+  const child = fork(join(import.meta.dirname, 'worker.ts'), { execArgv: [] });
+  const ask = async (message: unknown): Promise<Reply> => {
+    child.send(message as object);
+    const [reply] = (await once(child, 'message', { signal: AbortSignal.timeout(LIMIT_MS) })) as [Reply];
+    if (reply.error) throw new Error(reply.error);
+    return reply;
+  };
+  await ask({ what: 'open', config: { host, port, user, privateKey, hostKey, path } });
+  return {
+    run: async job => void (await ask(job)),
+    peakMemory: async () => (await ask({ what: 'memory' })).peak ?? 0,
+    [Symbol.asyncDispose]: async () => {
+      if (child.exitCode !== null) return;
+      child.kill();
+      await once(child, 'exit');
+    },
+  };
+}
