@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import dns from 'node:dns';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -194,6 +195,19 @@ describe('fetching an image from a URL', () => {
   it('connects to those addresses of a name that are allowed', async () => {
     assert.equal((await fetching('', { url: `http://localhost:${server.port}/a.img` })).size, body.length);
     assert.equal(server.requests[0]?.host, `localhost:${server.port}`);
+  });
+
+  it('asks for a name once, so that no second answer can lead it elsewhere', async () => {
+    const { lookup } = dns;
+    let asked = 0;
+    // What a socket without a pinned address would ask, to be answered by whoever owns the name.
+    dns.lookup = Object.assign(() => void asked++, lookup);
+    try {
+      await fetching('', { url: `http://localhost:${server.port}/a.img`, stallSeconds: 2 });
+    } finally {
+      dns.lookup = lookup;
+    }
+    assert.equal(asked, 0);
   });
 
   it('follows redirects and judges each one anew', async () => {
