@@ -55,6 +55,6 @@ export async function makeFresh(options: Fresh, ctx: TaskContext): Promise<void>
   }
 }
 
-/** How large the copy of an untrusted image may become: what is small may grow to a GiB, as nobody fills a disk with that. */
+/** How many bytes an untrusted file may become: what is small may grow to a GiB, since empty disks pack well and that fills no spool. */
 export const expansionLimit = (size: number, { maxExpansion, maxImageSize }: TaskContext['config']): number =>
   Math.min(maxImageSize, Math.max(GiB, size * maxExpansion));

@@ -1,8 +1,9 @@
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CisternError } from '../../shared/errors.ts';
 import { compressionOf, decompress } from '../host/decompress.ts';
 import { inspectImage } from '../host/inspect.ts';
+import { spoolError } from '../host/spool-error.ts';
 import { expansionLimit, makeFresh } from './fresh.ts';
 import type { Handler, TaskContext } from './handler.ts';
 import { publishToAll } from './publish.ts';
@@ -49,13 +50,15 @@ export const importImage: Handler<'image.import'> = async (input, ctx) => {
 async function unpack(path: string, target: string, ctx: TaskContext): Promise<string> {
   const compression = await compressionOf(path);
   if (compression === null) return path;
-  const { maxImageSize: maxBytes, maxExpansion: maxRatio } = ctx.config;
+  const { size } = await stat(path).catch((error: unknown) => {
+    throw spoolError(error, `opening ${path}`);
+  });
   await decompress({
     source: path,
     compression,
     target,
-    maxBytes,
-    maxRatio,
+    maxBytes: ctx.config.maxImageSize,
+    maxRatio: expansionLimit(size, ctx.config) / size,
     signal: ctx.signal,
     progress: (done, total) => ctx.progress('decompress', done, total, 'bytes'),
   });
