@@ -11,6 +11,9 @@ export const STATIC_CHECKS = [
   { name: 'tsc', argv: ['tsc', '--noEmit'], hint: 'node_modules/.bin/tsc --noEmit' },
 ] as const;
 
+/** Generous: it is there for a check that hangs, not for a slow machine. */
+const DEADLINE = 10 * 60_000;
+
 export type StaticCheck = (typeof STATIC_CHECKS)[number];
 
 /** Runs a check; `ok` is its exit code, `output` what it said. */
@@ -21,7 +24,7 @@ export async function runStatic(
 ): Promise<{ ok: boolean; output: string; seconds: number }> {
   const started = performance.now();
   const [program, ...args] = check.argv;
-  const child = spawn(join(BIN, program), args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], signal, timeout: 5 * 60_000 });
+  const child = spawn(join(BIN, program), args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], signal, timeout: DEADLINE });
   const output: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
   child.stderr.on('data', (chunk: Buffer) => output.push(chunk));
@@ -30,5 +33,6 @@ export async function runStatic(
   } catch (error) {
     output.push(Buffer.from(`${check.argv.join(' ')}: ${(error as Error).message}\n`));
   }
+  if (child.signalCode) output.push(Buffer.from(`${check.name} was ended by ${child.signalCode}\n`));
   return { ok: child.exitCode === 0, output: Buffer.concat(output).toString(), seconds: (performance.now() - started) / 1000 };
 }
