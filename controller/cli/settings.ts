@@ -8,13 +8,20 @@ export type Settings = Record<string, unknown>;
 
 const SECRET = /(password|passphrase|private_?key|secret|secret_?key|token)$/i;
 
-/** `key=value`; a value that is JSON of a number, true, false or an array is that, everything else is text. Collects into `before`.
- * Throws BAD_REQUEST for a secret, whose place is a file. */
+/**
+ * `key=value`; a value that is JSON of a number, true, false or an array is that, everything else is text. Collects into `before`.
+ * Throws BAD_REQUEST for a secret, whose place is a file.
+ */
 export function parseSetting(text: string, before: Settings = {}): Settings {
   const [key, value] = split(text);
   if (SECRET.test(key)) {
-    throw new InvalidArgumentError(
-      `a ${key} on the command line shows in process lists and in the shell's history. Put it into a file and use --set-file ${key}=PATH.`,
+    // not an InvalidArgumentError: commander would print the argument, secret and all
+    throw new CisternError(
+      'BAD_REQUEST',
+      `--set ${key}=...: a ${key} on the command line shows in process lists and in the shell's history`,
+      {
+        action: `Put it into a file that only you can read and use --set-file ${key}=PATH.`,
+      },
     );
   }
   return { ...before, [key]: typed(value) };

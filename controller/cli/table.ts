@@ -76,24 +76,35 @@ interface Fit {
   whole: boolean;
 }
 
-/** The width of each column so that their sum fits `total`; 0 for those dropped. */
+/**
+ * The width of each column so that their sum fits `total`; 0 for those dropped. Those that yield are cut (or dropped, where a part is
+ * of no use), the first to yield first; where that is not enough, one after the other is dropped; at last the others are cut.
+ */
 function fit(columns: Fit[], total: number): number[] {
-  const widths = columns.map(column => column.width);
-  const needed = (): number => widths.reduce((sum, width) => sum + (width > 0 ? width + GAP : 0), -GAP);
+  const needed = (widths: number[]): number => widths.reduce((sum, width) => sum + (width > 0 ? width + GAP : 0), -GAP);
   const order = columns.map((_, i) => i).sort((a, b) => columns[b]!.yields - columns[a]!.yields || b - a);
-  for (const i of order) {
-    const { width, least, yields, whole } = columns[i]!;
-    const over = needed() - total;
-    if (over <= 0) break;
-    const cut = Math.max(Math.min(width, least), width - over);
-    if (whole && yields > 0) widths[i] = 0;
-    else if (!whole) widths[i] = cut;
+  const yielding = order.filter(i => columns[i]!.yields > 0);
+  const cut = (widths: number[], which: number[]): number[] => {
+    for (const i of which) {
+      const over = needed(widths) - total;
+      const { whole, least, yields } = columns[i]!;
+      if (over <= 0 || widths[i] === 0) continue;
+      if (whole && yields > 0) widths[i] = 0;
+      else if (!whole) widths[i] = Math.max(Math.min(widths[i]!, least), widths[i]! - over);
+    }
+    return widths;
+  };
+  for (let dropped = 0; dropped <= yielding.length; dropped += 1) {
+    const widths = cut(
+      columns.map((column, i) => (yielding.slice(0, dropped).includes(i) ? 0 : column.width)),
+      yielding,
+    );
+    if (needed(widths) <= total) return widths;
   }
-  for (const i of order) {
-    if (needed() <= total) break;
-    if (columns[i]!.yields > 0) widths[i] = 0;
-  }
-  return widths;
+  return cut(
+    columns.map(column => (column.yields > 0 ? 0 : column.width)),
+    order,
+  );
 }
 
 /** Label and value pairs under each other, labels aligned; undefined values are left out. */

@@ -39,6 +39,7 @@ export async function openUpload(path: string, io: Io): Promise<Upload> {
 
 function openStandardInput(stdin: Readable): Upload {
   const stream = stdin.pipe(new PassThrough());
+  stdin.once('error', error => stream.destroy(error));
   const close = (): void => {
     stdin.unpipe(stream);
     stdin.pause();
@@ -56,12 +57,11 @@ export async function uploadImage(call: Call, operation: Operation, upload: Uplo
   const stop = new AbortController();
   const ref = operation.resources.find(resource => resource.kind === 'image')?.id ?? String(operation.input.name);
   let sending = true;
-  let failure: unknown;
+  let broken: { error: unknown; cancelled: boolean } | undefined;
   const send = call.client
     .uploadImage({ params: { ref } }, { stream: sent.stream, length: upload.size, signal: stop.signal })
-    .catch((error: unknown) => {
-      failure = error;
-      return endAfterFailure(call, operation.id, stop.signal);
+    .catch(async (error: unknown) => {
+      if (!stop.signal.aborted) broken = { error, cancelled: await endAfterFailure(call, operation.id, stop.signal) };
     })
     .finally(() => (sending = false));
   const ended = await followOperation(call, operation, {
@@ -70,23 +70,25 @@ export async function uploadImage(call: Call, operation: Operation, upload: Uplo
   });
   stop.abort();
   await send;
-  // the import's own word is better than that of a connection it has cut
-  if (ended.state === 'cancelled' && failure !== undefined) {
-    printError(call.io, failure);
+  // the import's own word is better than that of a connection it has cut, but a cancel of ours has its reason here
+  if (ended.state === 'cancelled' && broken?.cancelled) {
+    printError(call.io, broken.error);
     return 1;
   }
   return reportOutcome(call, ended);
 }
 
-/** After a broken upload: lets the import say why by itself; where it does not, cancels it. */
-async function endAfterFailure(call: Call, id: string, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
+/** After a broken upload: lets the import say why by itself; where it does not, cancels it and returns true. */
+async function endAfterFailure(call: Call, id: string, signal: AbortSignal): Promise<boolean> {
   try {
     const operation = await call.client.getOperation({ params: { ref: id }, query: { wait: 5 } }, { signal });
-    if (!isFinal(operation)) await call.client.cancelOperation({ params: { ref: id } }, { signal });
+    if (isFinal(operation)) return false;
+    await call.client.cancelOperation({ params: { ref: id } });
+    return true;
   } catch (error) {
     // it has ended meanwhile, or the controller is gone: following it tells which
-    if (!(error instanceof CisternError)) throw error;
+    if (error instanceof CisternError) return false;
+    throw error;
   }
 }
 
