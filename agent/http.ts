@@ -62,10 +62,9 @@ export function createApp({ token, runner, registry, metrics, facts, setControll
   return app;
 }
 
-/** Lets the sender of a refused body read why, by taking the rest for a moment instead of cutting the connection. */
-function drain({ req, res }: RouteContext): void {
-  res.setHeader('Connection', 'close');
+/** Lets the sender of a refused body read why: takes the rest of it for a moment, where closing at once would break its sending. */
+function drain({ req }: RouteContext): void {
   req.resume();
-  const cut = setTimeout(() => req.socket.destroy(), DRAIN_MS);
-  req.once('close', () => clearTimeout(cut));
+  const cut = setTimeout(() => req.socket.destroy(), DRAIN_MS).unref();
+  req.once('end', () => clearTimeout(cut));
 }

@@ -1,11 +1,13 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
+import project from '../package.json' with { type: 'json' };
 import { loadConfig } from '../shared/config.ts';
 import { CisternError, toProblem } from '../shared/errors.ts';
 import { createLog, type Logger } from '../shared/log.ts';
+import type { Facts } from '../shared/model.ts';
 import { createNotifier } from '../shared/systemd.ts';
 import { AgentConfig } from './config.ts';
 import { createApp } from './http.ts';
@@ -28,17 +30,20 @@ export interface RunningAgent {
 const STOP_MS = 10_000;
 const FLUSH_MS = 2000;
 const DEFAULT_FILE = '/etc/cistern/agent.json';
-const VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
 /** Starts an agent in this process; its workers are processes of their own. */
 export async function startAgent(config: AgentConfig, log: Logger): Promise<RunningAgent> {
   await using undo = new AsyncDisposableStack();
   const { token, spoolDir } = undo.use(openState(config, log));
-  const journal = undo.adopt(openJournal(config.stateDir, log), j => j.close());
+  const journal = undo.adopt(await openJournal(config.stateDir, log), j => j.close());
 
   // the registry tells of tasks that the last run left before the reporter is there; setTarget makes up for those
   let reporter: Reporter | undefined;
-  const metrics = createMetrics(VERSION, { registry: () => registry, reporter: () => reporter!, workers: () => runner.workers });
+  const metrics = createMetrics(project.version, {
+    registry: () => registry,
+    reporter: () => reporter!,
+    workers: () => runner.workers,
+  });
   const changed = (task: Task): void => {
     metrics.changed(task);
     reporter?.changed(task);
@@ -55,8 +60,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
     registry,
     metrics,
     log,
-    // imported when asked for: it brings every driver with it, which this process needs for nothing else
-    facts: async () => (await import('./host/facts.ts')).hostFacts(config),
+    facts: () => facts(config),
     setController(address) {
       writeController(config.stateDir, address);
       reporting.setTarget(address);
@@ -70,6 +74,16 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
   const started = undo.move();
   let stopped: Promise<void> | undefined;
   return { url, token, port, stop: () => (stopped ??= started.disposeAsync()) };
+}
+
+/** Imported when asked for: it brings every driver with it, which this process needs for nothing else. */
+async function facts(config: AgentConfig): Promise<Facts> {
+  const [host, primary, backup] = await Promise.all([
+    import('./host/facts.ts'),
+    import('./primary/registry.ts'),
+    import('./backup/registry.ts'),
+  ]);
+  return host.hostFacts(config, { primary: primary.primaryDriverFacts(), backup: backup.backupDriverFacts() });
 }
 
 async function listen(server: Server, { listen, port }: AgentConfig): Promise<Server> {

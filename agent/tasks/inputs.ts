@@ -96,6 +96,9 @@ export function createInputs({ spoolDir, maxSize, stallSeconds }: InputsOptions)
       await rm(path, { force: true });
       throw explain(error, id, received, signal, stalled.signal);
     } finally {
+      // lets go of the request, so that the rest of it can be drained; after an abort that waits for the next chunk
+      const released = chunks.return?.();
+      if (!both.aborted) await released;
       clearInterval(watch);
       meter.stop();
     }

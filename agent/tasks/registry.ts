@@ -45,6 +45,10 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
   const ended = new Set<string>();
   let endedBytes = 0;
 
+  journal.compactFrom(
+    () => tasks.values(),
+    () => tasks.size,
+  );
   for (const record of journal.records) tasks.set(record.id, taskOf(record));
   for (const task of tasks.values()) {
     if (isFinal(task.state)) remember(task, JSON.stringify(recordOf(task)).length);
@@ -57,16 +61,11 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
     ended.add(task.id);
   }
 
-  /** Writes what memory knows already: a full disk must not hide work that is done. */
-  function tryWrite(line: Parameters<Journal['write']>[0]): number {
-    try {
-      const bytes = journal.write(line);
-      journal.compactIfGrown(() => tasks.values(), tasks.size);
-      return bytes;
-    } catch (error) {
-      log.error({ err: error }, 'the task journal cannot be written; after a restart these tasks count as interrupted');
-      return JSON.stringify(line).length;
-    }
+  /** Writes what memory knows already: a full disk must not hide work that is done. Returns the line's length. */
+  function note(line: Parameters<Journal['write']>[0]): number {
+    const { bytes, written } = journal.write(line);
+    written.catch((error: unknown) => log.error({ err: error }, 'after a restart these tasks count as interrupted'));
+    return bytes;
   }
 
   function finish(task: Task, outcome: Outcome): void {
@@ -75,7 +74,7 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
     task.finishedAt = new Date().toISOString();
     if (outcome.state === 'succeeded') task.output = outcome.output;
     else Object.assign(task, { error: outcome.error, unswept: outcome.unswept ?? false });
-    remember(task, tryWrite(recordOf(task)));
+    remember(task, note(recordOf(task)));
     changed(task);
     evict();
   }
@@ -97,7 +96,7 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
   function update(ids: string[], line: { acked: string[] } | { swept: string[] }, change: Partial<Task>): void {
     const known = ids.map(id => tasks.get(id)).filter(task => task !== undefined);
     for (const task of known) Object.assign(task, change);
-    if (known.length > 0) tryWrite(line);
+    if (known.length > 0) note(line);
   }
 
   return {
@@ -114,8 +113,8 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
     find: (id: string): Task | undefined => tasks.get(id),
     all: (): Iterable<Task> => tasks.values(),
     active: (): number => tasks.size - ended.size,
-    /** A new task, or the one that came with this id before. TASK_ID_REUSED for another command, BUSY when too many are at work. */
-    add(id: string, command: CommandMessage): { task: Task; isNew: boolean } {
+    /** A new task, once it is in the journal, or the one that came with this id before. TASK_ID_REUSED for another command, BUSY when too many are at work. */
+    async add(id: string, command: CommandMessage): Promise<{ task: Task; isNew: boolean }> {
       const fingerprint = fingerprintOf(key, command);
       const known = tasks.get(id);
       if (known && known.fingerprint !== fingerprint)
@@ -123,7 +122,7 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
       if (known) return { task: known, isNew: false };
       if (tasks.size - ended.size >= maxActive)
         throw new CisternError('BUSY', `${maxActive} tasks are queued or running on this agent`);
-      const record: TaskRecord = {
+      const task = taskOf({
         id,
         kind: command.kind,
         fingerprint,
@@ -134,10 +133,14 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
         finishedAt: null,
         acked: false,
         unswept: false,
-      };
-      journal.write(record);
-      const task = taskOf(record);
+      });
       tasks.set(id, task);
+      try {
+        await journal.write(recordOf(task)).written;
+      } catch (error) {
+        tasks.delete(id);
+        throw error;
+      }
       changed(task);
       return { task, isNew: true };
     },

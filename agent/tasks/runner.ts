@@ -84,10 +84,12 @@ export function createRunner({ config, spoolDir, registry, log }: RunnerOptions)
   }
 
   return {
-    submit(id: string, command: CommandMessage): TaskReport {
+    async submit(id: string, command: CommandMessage): Promise<TaskReport> {
       if (stopping) throw new CisternError('BUSY', 'the agent is stopping');
-      const { task, isNew } = registry.add(id, command);
-      if (isNew) start(task, () => dispatch(task, command));
+      const { task, isNew } = await registry.add(id, command);
+      // its end may have been asked for while it was being written down
+      if (isNew && (stopping || task.cancelling)) registry.finish(task, outcomeOf(task, abandoned, stopping));
+      else if (isNew) start(task, () => dispatch(task, command));
       return reportOf(task);
     },
     receive: inputs.receive,

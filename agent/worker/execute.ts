@@ -94,7 +94,8 @@ export function createExecutor({
       return { ok: true, output: await limiter(signal, () => handle(execution, meter.report)) };
     } catch (error) {
       if (poolId && error instanceof CisternError && POOL_ERRORS.has(error.code)) pools.forget(poolId);
-      if (!(error instanceof CisternError) && !signal.aborted) process.stderr.write(`task ${execution.id}: ${(error as Error).stack}\n`);
+      if (!(error instanceof CisternError) && !signal.aborted)
+        process.stderr.write(`task ${execution.id}: ${(error as Error).stack}\n`);
       return { ok: false, problem: toProblem(error), aborted: signal.aborted };
     } finally {
       meter.stop();

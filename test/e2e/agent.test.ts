@@ -83,12 +83,13 @@ describe('the agent', () => {
   /** Work of the host that lasts: the image server never answers. */
   const fetching = () => importFrom({ type: 'url', url: `http://127.0.0.1:${silent.port}/image.raw` });
 
-  it('lets nobody in without its token, but tells anybody that it serves', async () => {
+  it('lets nobody in without its token, but tells anybody that it serves and shows its metrics', async () => {
     for (const token of [undefined, 'x'.repeat(43)]) {
       const stranger = createClient(agentRoutes, { baseUrl: agent.url, token });
       await assert.rejects(stranger.listTasks(), failsWith('UNAUTHORIZED'));
-      await assert.rejects(stranger.metrics(), failsWith('UNAUTHORIZED'));
+      await assert.rejects(stranger.facts(), failsWith('UNAUTHORIZED'));
       assert.deepEqual(await stranger.healthz(), { status: 'ok' });
+      assert.match((await stranger.metrics()) as unknown as string, /^cistern_agent_build_info/m);
       stranger.close();
     }
     assert.equal(statSync(join(folder, 'state')).mode & 0o777, 0o700);
@@ -148,6 +149,18 @@ describe('the agent', () => {
     assert.equal((await done(create(a.pool))).state, 'succeeded');
     assert.ok(!existsSync(join(a.path, 'tmp', first)), 'what the dead task left is gone');
     assert.match(await metricsText(), /^cistern_agent_worker_deaths_total 1$/m);
+  });
+
+  it('tells what the host and its drivers can do', async () => {
+    const facts = await agent.client.facts();
+    assert.deepEqual(
+      [facts.primary.map(d => d.type), facts.backup.map(d => d.type)],
+      [
+        ['local', 'nfs'],
+        ['dir', 'sftp'],
+      ],
+    );
+    assert.match(facts.tools['qemu-img'] ?? '', /^\d+\./);
   });
 
   it('finds its tasks again after it was killed: interrupted, with nothing left of them', async () => {
@@ -282,7 +295,7 @@ describe('the agent', () => {
     await agent.running(id);
     const text = await metricsText();
     for (const line of text.split('\n').filter(Boolean))
-      assert.match(line, /^(# (HELP|TYPE) [a-z_:]+ .+|[a-z_:][a-z0-9_:]*(\{.*\})? [-+0-9.eInfNa]+)$/);
+      assert.match(line, /^(# (HELP|TYPE) [a-z0-9_:]+ .+|[a-z_:][a-z0-9_:]*(\{.*\})? [-+0-9.eInfNa]+)$/);
     assert.match(text, /^cistern_agent_tasks_total\{kind="volume.create",state="succeeded"\} 1$/m);
     assert.match(text, /^cistern_agent_tasks_running\{kind="image.import"\} 1$/m);
     assert.match(text, /^cistern_agent_task_duration_seconds_count\{kind="volume.create"\} 1$/m);
