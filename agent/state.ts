@@ -27,8 +27,7 @@ export function openState(config: AgentConfig, log: Logger): State {
   for (const name of readdirSync(spoolDir)) if (UUID.test(name)) rmSync(join(spoolDir, name), { recursive: true, force: true });
   const file = join(stateDir, 'token');
   const { token, created } = readOrCreateToken(file);
-  // said here this once; afterwards the file alone has it
-  if (created) log.info(`a bearer token was made and lies in ${file}: ${token}`);
+  if (created) log.info({ tokenFile: file }, 'a bearer token was made; whoever may read this file may use the agent');
   const held = locks.move();
   return { token, spoolDir, [Symbol.dispose]: () => held.dispose() };
 }

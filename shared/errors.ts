@@ -77,7 +77,7 @@ export const ERRORS = {
   IMAGE_TOO_LARGE: { status: 422, retryable: false, title: 'The image is larger than allowed', action: 'Raise the limit in the agent\'s configuration if you trust the image.' },
   IMAGE_RATIO: { status: 422, retryable: false, title: 'The image expands more than allowed', action: 'Decompress it on a machine you trust and import the result.' },
   IMAGE_CHECKSUM: { status: 422, retryable: false, title: 'The image does not have the expected SHA-256', action: 'Compare the checksum with the publisher\'s; fetch the image again.' },
-  URL_REFUSED: { status: 422, retryable: false, title: 'The URL leads where it must not', action: 'Use a public http(s) address, or allow this one in the agent\'s configuration (import.allow).' },
+  URL_REFUSED: { status: 422, retryable: false, title: 'The URL leads where it must not', action: 'Use a public http(s) address, or allow this one in the agent\'s configuration (importAllow).' },
   URL_FAILED: { status: 502, retryable: true, title: 'The image server did not deliver', action: 'Open the URL by hand from the host; check proxy, certificate and path.' },
   // transfers
   DIGEST_MISMATCH: { status: 502, retryable: true, title: 'Bytes arrived that are not the ones that were stored', action: 'Try again; if it stays, the object is damaged: use another replica and delete this one.' },

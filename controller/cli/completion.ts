@@ -173,17 +173,21 @@ function fishLines({ path, subcommands, options, args }: CommandShape): string[]
   const lines = subcommands.map(child => `complete -c cistern ${at} -a ${fishQuote(child.name)} -d ${fishQuote(child.summary)}`);
   for (const { flags, summary, takesValue, completion } of options) {
     const forms = flags.map(flag => (flag.startsWith('--') ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`)).join(' ');
-    lines.push(`complete -c cistern ${at} ${forms} -d ${fishQuote(summary)}${takesValue ? ` -r${fishValues(completion)}` : ''}`);
+    lines.push(`complete -c cistern ${at} ${forms} -d ${fishQuote(summary)}${takesValue ? fishValues(completion, true) : ''}`);
   }
   const first = args.find(arg => arg !== undefined);
   if (first) lines.push(`complete -c cistern ${at}${fishValues(first)}`);
   return lines;
 }
 
-function fishValues(completion: Completion): string {
-  if (completion === undefined) return '';
-  if ('files' in completion) return ' -F';
-  return 'names' in completion
-    ? ` -a ${fishQuote(`(cistern __complete ${completion.names} 2>/dev/null)`)}`
-    : ` -a ${fishQuote(completion.words.join(' '))}`;
+/** Files are offered only where a file is wanted: -x for option values that are none. */
+function fishValues(completion: Completion, option = false): string {
+  const files = completion !== undefined && 'files' in completion;
+  const words =
+    completion === undefined || files
+      ? ''
+      : 'names' in completion
+        ? `(cistern __complete ${completion.names} 2>/dev/null)`
+        : completion.words.join(' ');
+  return `${option ? (files ? ' -r' : ' -x') : ''}${files ? ' -F' : ''}${words === '' ? '' : ` -a ${fishQuote(words)}`}`;
 }

@@ -41,8 +41,10 @@ export function describeOutcome(operation: Operation): string {
   return [head, ...(pairs.length > 0 ? formatPairs(pairs).split('\n') : []).map(line => `  ${line}`)].join('\n');
 }
 
-function describeResources({ resources, input }: Operation): [string, string][] {
-  const kinds = Map.groupBy(resources, resource => resource.kind);
+function describeResources({ resources, input, output }: Operation): [string, string][] {
+  // an output that names its things says more than their ids
+  const unnamed = resources.filter(({ kind }) => output?.[`${kind}s`] === undefined);
+  const kinds = Map.groupBy(unnamed, resource => resource.kind);
   return [...kinds].map(([kind, all]) => {
     const ids = all.slice(0, SHOWN).map(resource => resource.id);
     const name =
@@ -53,17 +55,31 @@ function describeResources({ resources, input }: Operation): [string, string][] 
 
 const BYTES = /^(size|virtualSize|allocated|freed|bytes|moved|total|available)$/;
 
-/** Plain values of an output, with sizes for people; lists by their length. */
-export function scalars(output: Record<string, unknown>): [string, string][] {
-  const pairs: [string, string][] = [];
-  for (const [key, value] of Object.entries(output)) {
-    const label = key.replace(/[A-Z]/g, c => ` ${c.toLowerCase()}`);
-    if (typeof value === 'number') pairs.push([label, BYTES.test(key) ? formatBytes(value) : String(value)]);
-    else if (typeof value === 'string' || typeof value === 'boolean') pairs.push([label, String(value)]);
-    else if (Array.isArray(value) && key !== 'transfers') pairs.push([label, String(value.length)]);
-  }
-  return pairs;
+/** What an output or input holds, for people: sizes with units, lists by their first names. Ids of resources are told elsewhere. */
+export function scalars(values: Record<string, unknown>): [string, string][] {
+  return Object.entries(values).flatMap(([key, value]): [string, string][] => {
+    const text = key === 'transfers' || (/Id$/.test(key) && typeof value === 'string') ? '' : describeValue(key, value);
+    return text === '' ? [] : [[key.replace(/[A-Z]/g, c => ` ${c.toLowerCase()}`), text]];
+  });
 }
+
+function describeValue(key: string, value: unknown): string {
+  if (typeof value === 'number') return BYTES.test(key) ? formatBytes(value) : String(value);
+  if (typeof value === 'string' || typeof value === 'boolean') return String(value);
+  if (Array.isArray(value)) {
+    const shown = value
+      .slice(0, SHOWN)
+      .map((item: unknown) => (isNamed(item) ? `${item.name} (${item.id})` : describeValue('', item)));
+    return shown.join(', ') + (value.length > SHOWN ? ` and ${value.length - SHOWN} more` : '');
+  }
+  if (typeof value !== 'object' || value === null) return '';
+  return scalars(value as Record<string, unknown>)
+    .map(([label, text]) => `${label} ${text}`)
+    .join(', ');
+}
+
+const isNamed = (item: unknown): item is { id: string; name: string } =>
+  typeof item === 'object' && item !== null && 'name' in item && 'id' in item;
 
 /** Every transfer that an operation tells of, wherever its output or its steps' results hold it. */
 export function transfersOf({ output, steps }: Operation): TransferSummary[] {

@@ -6,8 +6,8 @@ const RECHECK_MS = 1000;
 
 /** Named locks that belong to operations and outlive the process. */
 export interface Locks {
-  /** Waits until the operation holds all of `names`. */
-  take(operationId: string, names: string[], signal: AbortSignal): Promise<void>;
+  /** Waits until the operation holds all of `names`; `onWait` is told of those that another one has. */
+  take(operationId: string, names: string[], signal: AbortSignal, onWait: (name: string) => void): Promise<void>;
   /** Lets go of all locks of an operation, as part of the transaction of its end; `released` is to be called after it. */
   release(trx: Trx, operationId: string): Promise<void>;
   released(): void;
@@ -24,9 +24,10 @@ export function createLocks(db: Database): Locks {
       return true;
     });
   return {
-    async take(operationId, names, signal) {
+    async take(operationId, names, signal, onWait) {
       for (const name of [...new Set(names)].sort()) {
         while (!(await tryTake(operationId, name))) {
+          onWait(name);
           const recheck = AbortSignal.any([signal, AbortSignal.timeout(RECHECK_MS)]);
           await once(emitter, 'released', { signal: recheck }).catch(() => {});
           signal.throwIfAborted();

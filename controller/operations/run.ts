@@ -67,9 +67,10 @@ export function createRun(options: RunOptions): Driven {
     signal: () => signal,
     async lock(...names) {
       if (!undoing && options.replayed !== undefined) return;
-      live.step = { name: `wait for ${names.join(', ')}`, startedAt: new Date().toISOString() };
-      await options.locks.take(id, names, signal);
-      live.step = null;
+      await options.locks.take(id, names, signal, () => {
+        if (live.step === null) enter('wait for another operation');
+      });
+      leave();
     },
     async step(label, work) {
       const name = key(label);

@@ -27,9 +27,9 @@ export async function claimCacheRoom(trx: Trx, operationId: string, pool: PoolKe
  * Makes sure that an image is in a pool's cache. However many operations want it at once, one of them fetches it, under the lock of
  * this pool and image, and the others find it there.
  */
-export async function ensureCached(op: Run, imageId: string, pool: PoolKey, workerHostId: string): Promise<void> {
+export async function ensureCached(op: Run, imageId: string, pool: PoolKey, workerHostId: string, label = ''): Promise<void> {
   const { services } = op;
-  op.undo(`forget the cache entry that was not made (${pool.hostId || pool.storageId})`, async () => {
+  op.undo(`forget the cache entry that was not made${label}`, async () => {
     await services.db.write(async trx => {
       // another operation that holds the lock is filling this very entry: it is that one's now
       const holder = await trx.selectFrom('locks').select('operation_id').where('name', '=', cacheLock(pool, imageId)).executeTakeFirst();
@@ -38,7 +38,6 @@ export async function ensureCached(op: Run, imageId: string, pool: PoolKey, work
     });
   });
   await op.lock(cacheLock(pool, imageId));
-  const label = pool.hostId ? ` on ${pool.hostId}` : '';
   const ready = await op.tx(`look in the image cache${label}`, async trx => {
     if (await isCached(trx, imageId, pool)) return true;
     const now = new Date().toISOString();
@@ -89,27 +88,35 @@ async function poolsOf(trx: Trx, services: Services, storage: Row<'primary_stora
   return all.map(hostId => ({ storageId: storage.id, hostId }));
 }
 
+async function partOf(trx: Trx, services: Services, pool: PoolKey): Promise<Part> {
+  const workerHostId = await workerFor(trx, services.fleet, pool);
+  return { ...pool, workerHostId, label: pool.hostId === '' ? '' : ` on ${(await findHost(trx, pool.hostId)).name}` };
+}
+
 interface CacheRequest {
   image: string;
   primaryStorage: string;
   host?: string;
 }
-interface AddPlan {
+/** One pool of a plan; `label` tells the steps of several apart. */
+type Part = PoolKey & { workerHostId: string; label: string };
+
+interface Plan {
   imageId: string;
-  pools: (PoolKey & { workerHostId: string })[];
+  pools: Part[];
 }
 
 /** Prefetches an image into the cache of a pool, or of every part of a local one. */
-export const addToCache: Workflow<CacheRequest, AddPlan> = {
+export const addToCache: Workflow<CacheRequest, Plan> = {
   kind: 'cache.add',
   async accept(trx, request, operationId, services) {
     const image = await findImage(trx, request.image);
     if (image.status !== 'ready') throw new CisternError('WRONG_STATE', `image ${image.name} is ${image.status}`);
     const storage = await findPrimaryStorage(trx, request.primaryStorage);
     if (storage.state !== 'enabled') throw new CisternError('WRONG_STATE', `primary storage ${storage.name} is in state ${storage.state}`);
-    const pools: AddPlan['pools'] = [];
+    const pools: Plan['pools'] = [];
     for (const pool of await poolsOf(trx, services, storage, request.host)) {
-      pools.push({ ...pool, workerHostId: await workerFor(trx, services.fleet, pool) });
+      pools.push(await partOf(trx, services, pool));
       if (await isCached(trx, image.id, pool)) continue;
       await demandRoom(trx, storage, pool.hostId, { virtual: 0, physical: image.size ?? 0 }, services.config.physicalThreshold);
       await claimCacheRoom(trx, operationId, pool, image);
@@ -117,18 +124,14 @@ export const addToCache: Workflow<CacheRequest, AddPlan> = {
     return { plan: { imageId: image.id, pools }, resources: [{ kind: 'image', id: image.id }, { kind: 'primary-storage', id: storage.id }] };
   },
   async run(op, plan) {
-    for (const pool of plan.pools) await ensureCached(op, plan.imageId, pool, pool.workerHostId);
+    for (const pool of plan.pools) await ensureCached(op, plan.imageId, pool, pool.workerHostId, pool.label);
     op.finish({ imageId: plan.imageId, pools: plan.pools.length });
   },
 };
 
-interface EvictPlan {
-  imageId: string;
-  pools: (PoolKey & { workerHostId: string })[];
-}
 
 /** Removes an image from a cache. Never where a volume stands on it, one in the trash included. */
-export const evictFromCache: Workflow<CacheRequest, EvictPlan> = {
+export const evictFromCache: Workflow<CacheRequest, Plan> = {
   kind: 'cache.evict',
   async accept(trx, request, _operationId, services) {
     const image = await findImage(trx, request.image);
@@ -137,13 +140,13 @@ export const evictFromCache: Workflow<CacheRequest, EvictPlan> = {
     if (request.host !== undefined) entries = entries.where('host_id', '=', (await findHost(trx, request.host)).id);
     const found = await entries.execute();
     if (found.length === 0) throw new CisternError('NOT_FOUND', `image ${image.name} is not in the cache of ${storage.name}`);
-    const pools: EvictPlan['pools'] = [];
+    const pools: Plan['pools'] = [];
     for (const entry of found) {
       const pool = { storageId: storage.id, hostId: entry.host_id };
       const standing = await trx.selectFrom('volumes').select(['name', 'status']).where('image_id', '=', image.id).where('primary_storage_id', '=', storage.id).where('host_id', '=', entry.host_id).limit(4).execute();
       if (standing.length > 0) throw new CisternError('IN_USE', `volumes stand on image ${image.name} in ${storage.name}: ${standing.slice(0, 3).map(row => `${row.name}${row.status === 'deleted' ? ' (in the trash)' : ''}`).join(', ')}${standing.length > 3 ? ', ...' : ''}`);
       await whereEntry(trx.updateTable('cache_entries').set({ status: 'deleting' }), pool, image.id).execute();
-      pools.push({ ...pool, workerHostId: await workerFor(trx, services.fleet, pool) });
+      pools.push(await partOf(trx, services, pool));
     }
     return { plan: { imageId: image.id, pools }, resources: [{ kind: 'image', id: image.id }, { kind: 'primary-storage', id: storage.id }] };
   },
@@ -151,7 +154,7 @@ export const evictFromCache: Workflow<CacheRequest, EvictPlan> = {
     const { db } = op.services;
     let freed = 0;
     for (const pool of plan.pools) {
-      const label = pool.hostId ? ` on ${pool.hostId}` : '';
+      const { label } = pool;
       op.undo(`keep the cache entry${label}`, async () => void (await db.write(trx => whereEntry(trx.updateTable('cache_entries').set({ status: 'ready' }), pool, plan.imageId).where('status', '=', 'deleting').execute())));
       await op.lock(cacheLock(pool, plan.imageId));
       const out = await op.task(`evict${label}`, pool.workerHostId, 'cache.evict', async () => ({ pool: await poolRef(op.services, pool.storageId), imageId: plan.imageId }));

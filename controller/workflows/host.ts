@@ -102,22 +102,22 @@ export const reconnectHost: Workflow<{ ref: string }, { hostId: string }> = {
 };
 
 /** Removes a host. Refused while volumes lie on its local pools; a host that is gone for good can be removed all the same. */
-export const removeHost: Workflow<{ ref: string }, { hostId: string; connected: boolean; storageIds: string[] }> = {
+export const removeHost: Workflow<{ ref: string }, { hostId: string; connected: boolean; storages: { id: string; name: string }[] }> = {
   kind: 'host.remove',
   async accept(trx, request, operationId) {
     const host = await findHost(trx, request.ref);
     await claimLock(trx, operationId, `host/${host.id}`, `host ${host.name}`);
     const volumes = await trx.selectFrom('volumes').select('name').where('host_id', '=', host.id).where('status', '<>', 'deleted').limit(3).execute();
     if (volumes.length > 0) throw new CisternError('IN_USE', `volumes lie on local pools of host ${host.name}: ${volumes.map(row => row.name).join(', ')}`);
-    const pools = await trx.selectFrom('pools').select('primary_storage_id').where('host_id', '=', host.id).execute();
+    const storages = await trx.selectFrom('pools').innerJoin('primary_storages as p', 'p.id', 'primary_storage_id').select(['p.id', 'p.name']).where('host_id', '=', host.id).execute();
     await trx.updateTable('hosts').set({ state: 'disabled' }).where('id', '=', host.id).execute();
-    return { plan: { hostId: host.id, connected: host.status === 'connected', storageIds: pools.map(row => row.primary_storage_id) }, resources: [{ kind: 'host', id: host.id }] };
+    return { plan: { hostId: host.id, connected: host.status === 'connected', storages }, resources: [{ kind: 'host', id: host.id }] };
   },
   async run(op, plan) {
     const { fleet } = op.services;
     if (plan.connected) {
-      for (const storageId of plan.storageIds) {
-        await op.task(`disconnect ${storageId}`, plan.hostId, 'pool.disconnect', async () => ({ pool: await poolRef(op.services, storageId), forget: false }));
+      for (const storage of plan.storages) {
+        await op.task(`disconnect ${storage.name}`, plan.hostId, 'pool.disconnect', async () => ({ pool: await poolRef(op.services, storage.id), forget: false }));
       }
     }
     op.finish({ hostId: plan.hostId }, async trx => {

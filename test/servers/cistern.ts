@@ -42,15 +42,16 @@ async function startService(main: string, folder: string, settings: Record<strin
     writeFileSync(file, JSON.stringify({ port, stateDir, logLevel: 'info', ...settings }));
     child = spawn(process.execPath, [script, '--config', file], { stdio: ['ignore', 'inherit', 'pipe'] });
     const lines = createInterface({ input: child.stderr! });
+    let timer: NodeJS.Timeout | undefined;
     const listening = new Promise<string>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${main} did not listen within ${START_MS} ms:\n${log.slice(-10).join('\n')}`)), START_MS);
+      timer = setTimeout(() => reject(new Error(`${main} did not listen within ${START_MS} ms:\n${log.slice(-10).join('\n')}`)), START_MS);
       lines.on('line', line => {
         log.push(line);
-        if (/"msg":"(agent|controller) listens"/.test(line)) (clearTimeout(timer), resolve(line));
+        if (/"msg":"(agent|controller) listens"/.test(line)) resolve(line);
       });
-      child.once('exit', code => (clearTimeout(timer), reject(new Error(`${main} ended with ${code}:\n${log.slice(-10).join('\n')}`))));
+      child.once('exit', code => reject(new Error(`${main} ended with ${code}:\n${log.slice(-10).join('\n')}`)));
     });
-    const { url } = JSON.parse(await listening) as { url: string };
+    const { url } = JSON.parse(await listening.finally(() => clearTimeout(timer))) as { url: string };
     service.url = url;
     port = Number(new URL(url).port);
     service.pid = child.pid!;
