@@ -2,18 +2,13 @@
 import { constants } from 'node:fs';
 import { chmod, lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { CisternError, type ErrorCode } from '../../shared/errors.ts';
+import { CisternError } from '../../shared/errors.ts';
 import type { RangeEnd, Sink, Source } from './ends.ts';
+import type { FileCodes } from './file-code.ts';
 import { fileError } from './file-error.ts';
 import type { FileData } from './file-thread.ts';
 
-/** Error codes for what is special about where a file lies; IO_ERROR where not given. */
-export interface FileCodes {
-  /** no room: POOL_FULL or STORE_FULL */
-  full?: ErrorCode;
-  missing?: ErrorCode;
-  denied?: ErrorCode;
-}
+export type { FileCodes };
 
 /** A local file to read. Throws `codes.missing` (IO_ERROR) where there is no regular file. */
 export async function fileSource(path: string, options: { name?: string; codes?: FileCodes } = {}): Promise<Source> {
@@ -79,6 +74,6 @@ export async function sync(path: string): Promise<void> {
 }
 
 function fileEnd(path: string, codes: FileCodes | undefined): RangeEnd {
-  const data: FileData = { path, full: codes?.full ?? 'IO_ERROR' };
+  const data: FileData = { path, codes: { full: codes?.full } };
   return { module: new URL('./file-thread.ts', import.meta.url).href, data, release: () => Promise.resolve() };
 }

@@ -1,25 +1,24 @@
 /** Reads and writes a local file inside a transfer thread. */
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
-import { CisternError, type ErrorCode } from '../../shared/errors.ts';
 import type { Moved, RangeReader, RangeWriter } from './ends.ts';
-import { fileError } from './file-error.ts';
+import { EndError } from './end-error.ts';
+import { fileCode, type FileCodes } from './file-code.ts';
 
 /** What the file ends hand to a thread. */
 export interface FileData {
   path: string;
-  /** The code for a full file system: POOL_FULL or STORE_FULL, as it belongs to a pool or a store. */
-  full: ErrorCode;
+  codes: FileCodes;
 }
 
 export function openReader(data: unknown, moved: Moved): RangeReader {
-  const { path, full } = data as FileData;
-  const fd = attempt('opening', path, full, () => openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW));
+  const { path, codes } = data as FileData;
+  const fd = attempt('opening', path, codes, () => openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW));
   return {
     read: (offset, into) => {
       for (let at = 0; at < into.length;) {
-        const n = attempt('reading', path, full, () => readSync(fd, into, at, into.length - at, offset + at));
+        const n = attempt('reading', path, codes, () => readSync(fd, into, at, into.length - at, offset + at));
         if (n === 0)
-          throw new CisternError('IO_ERROR', `reading ${path}: it ended at ${offset + at}, ${into.length - at} bytes too early`);
+          throw new EndError('IO_ERROR', `reading ${path}: it ended at ${offset + at}, ${into.length - at} bytes too early`);
         at += n;
         moved(n);
       }
@@ -29,24 +28,24 @@ export function openReader(data: unknown, moved: Moved): RangeReader {
 }
 
 export function openWriter(data: unknown, moved: Moved): RangeWriter {
-  const { path, full } = data as FileData;
-  const fd = attempt('opening', path, full, () => openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW));
+  const { path, codes } = data as FileData;
+  const fd = attempt('opening', path, codes, () => openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW));
   return {
     write: (offset, bytes) => {
       for (let at = 0; at < bytes.length;) {
-        const n = attempt('writing', path, full, () => writeSync(fd, bytes, at, bytes.length - at, offset + at));
+        const n = attempt('writing', path, codes, () => writeSync(fd, bytes, at, bytes.length - at, offset + at));
         at += n;
         moved(n);
       }
     },
-    close: () => attempt('closing', path, full, () => closeSync(fd)),
+    close: () => attempt('closing', path, codes, () => closeSync(fd)),
   };
 }
 
-function attempt<T>(what: string, path: string, full: ErrorCode, work: () => T): T {
+function attempt<T>(what: string, path: string, codes: FileCodes, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw fileError(error, `${what} ${path}`, { full });
+    throw new EndError(fileCode(error, codes), `${what} ${path}: ${(error as Error).message}`, { cause: error });
   }
 }

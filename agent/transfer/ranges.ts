@@ -1,6 +1,6 @@
 /** The lane of parallel ranges: N threads, each with its own reader and writer. */
 import { Worker } from 'node:worker_threads';
-import { CisternError, ERRORS, type ErrorCode } from '../../shared/errors.ts';
+import { CisternError } from '../../shared/errors.ts';
 import type { RangeEnd } from './ends.ts';
 import { partsToMove, ZERO, type PartDigest } from './parts.ts';
 import type { Plan } from './plan.ts';
@@ -92,7 +92,9 @@ async function openPairs(
 function startThread(job: ThreadJob): { parts: Promise<[number, PartDigest][]>; ended: Promise<void> } {
   const worker = new Worker(new URL('./thread.ts', import.meta.url), { workerData: job, name: 'transfer' });
   const parts = new Promise<[number, PartDigest][]>((resolve, reject) => {
-    worker.once('message', (report: ThreadReport) => ('parts' in report ? resolve(report.parts) : reject(asError(report))));
+    worker.once('message', (report: ThreadReport) =>
+      'parts' in report ? resolve(report.parts) : reject(new CisternError(report.code, report.detail)),
+    );
     worker.once('error', cause =>
       reject(new CisternError('INTERNAL', `a transfer thread of ${job.name} failed: ${(cause as Error).message}`, { cause })),
     );
@@ -104,9 +106,6 @@ function startThread(job: ThreadJob): { parts: Promise<[number, PartDigest][]>; 
   parts.catch(() => undefined); // the first failure is thrown by moveRanges; the others follow from it
   return { parts, ended };
 }
-
-const asError = (report: { code: string; detail: string }): CisternError =>
-  new CisternError(report.code in ERRORS ? (report.code as ErrorCode) : 'INTERNAL', report.detail);
 
 async function explain(error: CisternError, ends: RangeEnd[]): Promise<CisternError> {
   for (const end of ends) {

@@ -1,6 +1,6 @@
 /** The lane of one stream: for storages that cannot read or write ranges. Hashing happens on the event loop, part by part. */
 import { Transform, type Readable, type TransformCallback } from 'node:stream';
-import { CisternError } from '../../shared/errors.ts';
+import { EndError } from './end-error.ts';
 import { partRange, type PartDigest } from './parts.ts';
 import type { Plan } from './plan.ts';
 import type { Job, Moving } from './transfer.ts';
@@ -44,7 +44,7 @@ function checker(job: Job, parts: PartDigest[], counter: BigInt64Array): Transfo
   const take = (chunk: Buffer): void => {
     for (let at = 0; at < chunk.length;) {
       if (parts.length === job.count)
-        throw new CisternError('DIGEST_MISMATCH', `reading ${name}: it is longer than the ${size} bytes it should have`);
+        throw new EndError('DIGEST_MISMATCH', `reading ${name}: it is longer than the ${size} bytes it should have`);
       const { length } = partRange(parts.length, size, job.partSize);
       const n = chunk.copy(buffer, filled, at, at + length - filled);
       filled += n;
@@ -67,7 +67,7 @@ function checker(job: Job, parts: PartDigest[], counter: BigInt64Array): Transfo
       attempt(() => {
         const got = parts.length * job.partSize + filled;
         if (parts.length < job.count)
-          throw new CisternError('DIGEST_MISMATCH', `reading ${name}: it ended after ${got} of ${size} bytes`);
+          throw new EndError('DIGEST_MISMATCH', `reading ${name}: it ended after ${got} of ${size} bytes`);
       }, done),
   });
 }

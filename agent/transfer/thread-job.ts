@@ -1,4 +1,5 @@
 /** What a transfer thread is started with, and what it sends back. */
+import type { ErrorCode } from '../../shared/errors.ts';
 import type { PartDigest } from './parts.ts';
 
 /** Indexes into `ThreadJob.control`. */
@@ -20,4 +21,4 @@ export interface ThreadJob {
   moved: BigInt64Array;
 }
 
-export type ThreadReport = { parts: [number, PartDigest][] } | { code: string; detail: string };
+export type ThreadReport = { parts: [number, PartDigest][] } | { code: ErrorCode; detail: string };

@@ -3,7 +3,7 @@
  * writes. It may block: it does nothing else. Blocking reads into one reused buffer measured faster than streams on the event loop.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { CisternError, toProblem } from '../../shared/errors.ts';
+import { EndError } from './end-error.ts';
 import type { Moved, RangeModule } from './ends.ts';
 import { partRange, ZERO, type PartDigest } from './parts.ts';
 import { NEXT, STOP, type ThreadJob, type ThreadReport } from './thread-job.ts';
@@ -55,7 +55,7 @@ async function open<K extends keyof RangeModule>(
 ): Promise<Awaited<ReturnType<NonNullable<RangeModule[K]>>>> {
   const module = (await import(end.module)) as RangeModule;
   const opener = module[what];
-  if (!opener) throw new CisternError('INTERNAL', `the transfer module ${end.module} does not export ${what}`);
+  if (!opener) throw new EndError('INTERNAL', `the transfer module ${end.module} does not export ${what}`);
   return (await opener(end.data, moved)) as Awaited<ReturnType<NonNullable<RangeModule[K]>>>;
 }
 
@@ -64,6 +64,6 @@ try {
   const parts = await run(workerData as ThreadJob);
   parentPort?.postMessage({ parts } satisfies ThreadReport);
 } catch (error) {
-  const { code, detail } = toProblem(error);
-  parentPort?.postMessage({ code, detail } satisfies ThreadReport);
+  const { code, message } = error instanceof EndError ? error : new EndError('INTERNAL', String(error), { cause: error });
+  parentPort?.postMessage({ code, detail: message } satisfies ThreadReport);
 }

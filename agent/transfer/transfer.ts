@@ -1,6 +1,7 @@
 import { CisternError } from '../../shared/errors.ts';
 import type { TransferSummary } from '../../shared/commands/refs.ts';
 import type { z } from 'zod';
+import { EndError } from './end-error.ts';
 import type { Sink, Source } from './ends.ts';
 import { PART_SIZE, partCount, ZERO, type PartDigest } from './parts.ts';
 import { plan } from './plan.ts';
@@ -54,7 +55,8 @@ export async function transfer(options: TransferOptions): Promise<{ parts: PartD
   try {
     moved = await move(options);
     options.signal.throwIfAborted();
-  } catch (error) {
+  } catch (thrown) {
+    const error = thrown instanceof EndError ? new CisternError(thrown.code, thrown.message, { cause: thrown }) : thrown;
     await abort(sink, error);
     throw error;
   }

@@ -1,4 +1,4 @@
-import { CisternError } from '../../shared/errors.ts';
+import { EndError } from './end-error.ts';
 import { digestOf, type PartDigest } from './parts.ts';
 
 /**
@@ -14,7 +14,7 @@ export function verifyPart(
   const found = digestOf(data);
   if (expected !== undefined && expected !== found) {
     const where = `part ${index} of ${name} (${data.length} bytes at ${offset})`;
-    throw new CisternError('DIGEST_MISMATCH', `verifying ${where}: it is ${found}, the manifest says ${expected}`);
+    throw new EndError('DIGEST_MISMATCH', `verifying ${where}: it is ${found}, the manifest says ${expected}`);
   }
   return found;
 }

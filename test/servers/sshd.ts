@@ -26,6 +26,8 @@ export interface TestSshd extends AsyncDisposable {
   path: string;
   /** Kills the server and every connection at once, as a power cut would. */
   kill(): Promise<void>;
+  /** Processes of connections. */
+  connections(): Promise<number[]>;
   /** Stops the server's processes without closing a connection, as a cut cable would; `false` lets them go on. */
   freeze(frozen?: boolean): Promise<void>;
   stop(): Promise<void>;
@@ -42,12 +44,9 @@ export async function startSshd(options: { password?: boolean; path?: string } =
   });
   const user = userInfo().username;
   const folder = await mkdtemp(join(tmpdir(), 'cistern-sshd-'));
-  const [hostKeyFile, keyFile, knownHosts, config] = ['host_key', 'key', 'known_hosts', 'sshd_config'].map(n => join(folder, n)) as [
-    string,
-    string,
-    string,
-    string,
-  ];
+  const [hostKeyFile, keyFile, knownHosts, config] = ['host_key', 'key', 'known_hosts', 'sshd_config'].map(n =>
+    join(folder, n),
+  ) as [string, string, string, string];
   for (const file of [hostKeyFile, keyFile]) await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', '', '-f', file]);
   const path = options.path ?? join(folder, 'root');
   await mkdir(path, { recursive: true });
@@ -60,7 +59,13 @@ export async function startSshd(options: { password?: boolean; path?: string } =
   const log = join(folder, 'log');
   const command = [sshd, '-D', '-f', config, '-E', log];
   const argv = options.password ? await withPassword(folder, user, command) : command;
-  const child = execa(argv[0]!, argv.slice(1), { stdin: 'ignore', stdout: 'ignore', stderr: 'ignore', reject: false, cleanup: true });
+  const child = execa(argv[0]!, argv.slice(1), {
+    stdin: 'ignore',
+    stdout: 'ignore',
+    stderr: 'ignore',
+    reject: false,
+    cleanup: true,
+  });
   const kill = async (): Promise<void> => {
     const pid = child.pid;
     if (pid !== undefined) for (const one of [pid, ...(await descendants(pid))]) signal(one, 'SIGKILL');
@@ -88,6 +93,7 @@ export async function startSshd(options: { password?: boolean; path?: string } =
     ...(options.password ? { password: PASSWORD } : {}),
     path,
     kill,
+    connections: async () => (child.pid === undefined ? [] : descendants(child.pid)),
     freeze: async (frozen = true) => {
       for (const one of await descendants(child.pid!)) signal(one, frozen ? 'SIGSTOP' : 'SIGCONT');
     },

@@ -1,5 +1,5 @@
 import { readSync, writevSync } from 'node:fs';
-import { CisternError } from '../../../shared/errors.ts';
+import { EndError } from '../../transfer/end-error.ts';
 import type { ChannelData } from './channel.ts';
 import { broken, packetLength, parseStatus, requestHead, statusError, TYPE } from './wire.ts';
 
@@ -22,8 +22,8 @@ export interface Blocking {
 export function blocking(channel: ChannelData, tried: string): Blocking {
   let lastId = 0;
   const word = Buffer.alloc(4);
-  const lost = (cause?: unknown): CisternError =>
-    new CisternError('STORE_UNREACHABLE', `${tried}: the connection was closed in the middle`, { cause });
+  const lost = (cause?: unknown): EndError =>
+    new EndError('STORE_UNREACHABLE', `${tried}: the connection was closed in the middle`, { cause });
   const fill = (into: Uint8Array): void => {
     for (let at = 0; at < into.length;) {
       const n = readSync(channel.input, into, at, into.length - at, null);

@@ -129,7 +129,8 @@ async function within<T>(ms: number, tried: string, work: Promise<T>): Promise<T
 function requestError(error: unknown, tried: string): CisternError {
   if (error instanceof CisternError) return error;
   const { code, message } = error as { code?: number | string; message: string };
-  if (code === 'ENOENT') return statusError(2, message, tried);
-  if (typeof code === 'number') return statusError(code, message, tried);
-  return connectionError(tried, message, error);
+  const status = code === 'ENOENT' ? 2 : code;
+  if (typeof status !== 'number') return connectionError(tried, message, error);
+  const known = statusError(status, message, tried);
+  return new CisternError(known.code, known.message, { cause: error });
 }

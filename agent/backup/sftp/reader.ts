@@ -1,4 +1,4 @@
-import { CisternError } from '../../../shared/errors.ts';
+import { EndError } from '../../transfer/end-error.ts';
 import type { Moved, RangeReader } from '../../transfer/ends.ts';
 import { IN_FLIGHT, type Blocking } from './blocking.ts';
 import { broken, packetLength, parseStatus, TYPE, uint32, uint64 } from './wire.ts';
@@ -58,7 +58,7 @@ export function makeReader(link: Blocking, handle: Buffer, maxRead: number, move
     const packet = Buffer.concat([head.subarray(4), Buffer.alloc(rest)]);
     link.fill(packet.subarray(5));
     if (packet[0] === TYPE.status && parseStatus(packet).code === 1) {
-      throw new CisternError('IO_ERROR', `reading ${piece.length} bytes at ${piece.offset}: the object ends before that`);
+      throw new EndError('IO_ERROR', `reading ${piece.length} bytes at ${piece.offset}: the object ends before that`);
     }
     link.expectOk(packet);
     throw broken('a status of success where data was due');
@@ -77,7 +77,7 @@ export function makeReader(link: Blocking, handle: Buffer, maxRead: number, move
       if (announced.length === 0) ask(offset, into.length);
       const range = announced.shift();
       if (range?.offset !== offset || range.length !== into.length)
-        throw new CisternError('INTERNAL', `read at ${offset} was not announced`);
+        throw new EndError('INTERNAL', `read at ${offset} was not announced`);
       let left = into.length - takeEarly(offset, into);
       while (left > 0) left -= receive(offset, into);
     },

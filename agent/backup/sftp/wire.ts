@@ -2,7 +2,8 @@
  * Packets of SFTP version 3 (draft-ietf-secsh-filexfer-02) and of the extensions of OpenSSH's PROTOCOL file, as far as moving the
  * bytes of one object needs them. Everything else goes through ssh2-sftp-client.
  */
-import { CisternError, type ErrorCode } from '../../../shared/errors.ts';
+import type { ErrorCode } from '../../../shared/errors.ts';
+import { EndError } from '../../transfer/end-error.ts';
 
 export const TYPE = {
   init: 1,
@@ -89,8 +90,8 @@ const STATUS: Record<number, ErrorCode> = {
 };
 
 /** The error that a STATUS stands for. 4 (failure) says nothing: IO_ERROR. */
-export function statusError(code: number, message: string, tried: string): CisternError {
-  return new CisternError(
+export function statusError(code: number, message: string, tried: string): EndError {
+  return new EndError(
     STATUS[code] ?? 'IO_ERROR',
     `${tried}: the SFTP server answered ${code} (${message.slice(0, 200) || 'no reason given'})`,
   );
@@ -102,5 +103,5 @@ export function parseStatus(packet: Buffer): { code: number; message: string } {
   return { code: packet.readUInt32BE(5), message: packet.toString('utf8', 13, 13 + length) };
 }
 
-export const broken = (what: string): CisternError =>
-  new CisternError('STORE_UNREACHABLE', `the SFTP server broke the protocol: it sent ${what}`);
+export const broken = (what: string): EndError =>
+  new EndError('STORE_UNREACHABLE', `the SFTP server broke the protocol: it sent ${what}`);

@@ -40,3 +40,5 @@ process.on('message', (message: Job) => {
     .catch((error: unknown): Reply => ({ error: String(error) }))
     .then(reply => process.send?.(reply));
 });
+
+process.once('disconnect', () => process.exit()); // the benchmark was ended
