@@ -40,7 +40,7 @@ async function startService(main: string, folder: string, settings: Record<strin
 
   service.start = async () => {
     writeFileSync(file, JSON.stringify({ port, stateDir, logLevel: 'info', ...settings }));
-    child = spawn(process.execPath, [script, '--config', file], { stdio: ['ignore', 'inherit', 'pipe'] });
+    child = spawn(process.execPath, [script, '--config', file], { cwd: folder, stdio: ['ignore', 'inherit', 'pipe'] });
     const lines = createInterface({ input: child.stderr! });
     let timer: NodeJS.Timeout | undefined;
     const listening = new Promise<string>((resolve, reject) => {
