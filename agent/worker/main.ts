@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import process from 'node:process';
 import { createExecutor, type Execution } from './execute.ts';
 import type { FromWorker, ToWorker } from './protocol.ts';
@@ -7,6 +8,8 @@ import type { FromWorker, ToWorker } from './protocol.ts';
  * leader of its own process group, so that its children (qemu-img, ssh) can be ended with it.
  */
 const running = new Map<string, AbortController>();
+/** After the first task most of what a worker needs is loaded: time to keep it compiled, as it may be killed later. */
+let first = true;
 let execute: ReturnType<typeof createExecutor> | undefined;
 
 /** How long tasks may clean up after themselves once the agent is gone. */
@@ -30,11 +33,14 @@ async function run(id: string, command: Execution['command'], input: Execution['
   });
   running.delete(id);
   send({ type: 'ended', id, result });
+  if (first) flushCompileCache();
+  first = false;
   if (!process.connected && running.size === 0) endGroup();
 }
 
 /** Ends this process and every child it has left. */
 function endGroup(): void {
+  flushCompileCache();
   try {
     process.kill(-process.pid, 'SIGKILL');
   } catch {

@@ -10,11 +10,17 @@ export interface TaskInput {
   sha256: string;
 }
 
+export interface InitWorker {
+  type: 'init';
+  config: AgentConfig;
+  spoolDir: string;
+  /** Dead tasks whose leavings are removed when the pool is opened. */
+  sweep: string[];
+}
+
 /** What the agent says to a worker. The first message is `init`. */
 export type ToWorker =
-  | { type: 'init'; config: AgentConfig; spoolDir: string; sweep: string[] }
-  | { type: 'run'; id: string; command: CommandMessage; input?: TaskInput }
-  | { type: 'cancel'; id: string };
+  InitWorker | { type: 'run'; id: string; command: CommandMessage; input?: TaskInput } | { type: 'cancel'; id: string };
 
 /** How a task ended in its worker; `aborted`: after a cancel, whatever error came of it. */
 export type TaskResult = { ok: true; output: unknown } | { ok: false; problem: Problem; aborted: boolean };
