@@ -157,8 +157,10 @@ describe('commands of pools, image caches and volumes', function () {
     it('cancelled, leaves nothing; one that waited takes over', async () => {
       const it = await image(store);
       const abort = new AbortController();
-      const leader = fill(it, [store], pool, { signal: abort.signal, progress: () => abort.abort() });
+      const leader = fill(it, [store], pool, { signal: abort.signal });
       const waiter = fill(it, [store]);
+      while ((await tmp()).length === 0); // until its first file is there; its threads take longer to start
+      abort.abort();
       await assert.rejects(leader, (error: Error) => error.name === 'AbortError' || code('CANCELLED')(error));
       assert.equal((await waiter).alreadyThere, false);
       assert.deepEqual(await tmp(), []);

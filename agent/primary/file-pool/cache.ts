@@ -20,8 +20,8 @@ export async function cached(
 ): Promise<(CacheMeta & { allocated: number }) | undefined> {
   const folder = entryPath(pool, 'cache', imageId);
   if (!(await isFolder(folder))) return undefined;
-  const meta = await readJson(metaPath(folder), CacheMeta);
-  const file = await fileStat(cacheFile(pool, imageId, format).path);
+  const { path } = cacheFile(pool, imageId, format);
+  const [meta, file] = await Promise.all([readJson(metaPath(folder), CacheMeta), fileStat(path)]);
   if (meta === undefined || file === undefined || meta.format !== format) return undefined;
   if (meta.size === file.size) return { ...meta, allocated: file.allocated };
   throw new CisternError(

@@ -1,6 +1,7 @@
-import { constants } from 'node:fs';
+import * as fs from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { z } from 'zod';
 import { CisternError } from '../../../shared/errors.ts';
 import { Bytes, Id, ImageFormat, Sha256, Time } from '../../../shared/model.ts';
@@ -31,6 +32,7 @@ export const VolumeMeta = z.object({
 export type VolumeMeta = z.infer<typeof VolumeMeta>;
 
 const LIMIT = 64 * 1024;
+const { constants } = fs;
 
 /**
  * A small JSON file of the pool, or undefined where it is not there. Links and anything but a regular file are refused without
@@ -87,10 +89,16 @@ export async function createFile(path: string, text: string, mode = 0o644): Prom
   await file.sync();
 }
 
-/** Makes a file's data, or a folder's names, durable. */
+const fsync = promisify(fs.fsync);
+
+/** Makes a file's data, or a folder's names, durable. Only the slow call leaves this thread: this is on the way of every new volume. */
 export async function syncPath(path: string): Promise<void> {
-  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  await file.sync();
+  const fd = fs.openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    await fsync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 export const metaPath = (folder: string): string => join(folder, 'meta.json');
