@@ -17,16 +17,35 @@ import { startController } from './main.ts';
 async function main(): Promise<void> {
   const state = process.env.CISTERN_STATE ?? join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local/state'), 'cistern');
   const stateOf = (service: string) => join(state, service);
-  const controllerConfig = loadConfig(ControllerConfig, 'CISTERN_CONTROLLER', undefined, { stateDir: process.env.CISTERN_CONTROLLER_STATE_DIR ?? stateOf('controller') });
-  const agentConfig = loadConfig(AgentConfig, 'CISTERN_AGENT', undefined, { stateDir: process.env.CISTERN_AGENT_STATE_DIR ?? stateOf('agent'), mountDir: process.env.CISTERN_AGENT_MOUNT_DIR ?? join(state, 'mnt') });
+  const controllerConfig = loadConfig(ControllerConfig, 'CISTERN_CONTROLLER', undefined, {
+    stateDir: process.env.CISTERN_CONTROLLER_STATE_DIR ?? stateOf('controller'),
+  });
+  const agentConfig = loadConfig(AgentConfig, 'CISTERN_AGENT', undefined, {
+    stateDir: process.env.CISTERN_AGENT_STATE_DIR ?? stateOf('agent'),
+    mountDir: process.env.CISTERN_AGENT_MOUNT_DIR ?? join(state, 'mnt'),
+  });
   await using stack = new AsyncDisposableStack();
-  const controller = stack.adopt(await startController(controllerConfig, createLog('cistern-controller', process.env.CISTERN_CONTROLLER_LOG_LEVEL ?? 'warn')), c => c.stop());
-  const agent = stack.adopt(await startAgent(agentConfig, createLog('cistern-agent', process.env.CISTERN_AGENT_LOG_LEVEL ?? 'warn')), a => a.stop());
+  const controller = stack.adopt(
+    await startController(controllerConfig, createLog('cistern-controller', process.env.CISTERN_CONTROLLER_LOG_LEVEL ?? 'warn')),
+    c => c.stop(),
+  );
+  const agent = stack.adopt(
+    await startAgent(agentConfig, createLog('cistern-agent', process.env.CISTERN_AGENT_LOG_LEVEL ?? 'warn')),
+    a => a.stop(),
+  );
 
-  const api = createClient(controllerRoutes, { baseUrl: controller.url, token: controller.token, unreachable: 'CONTROLLER_UNREACHABLE' });
+  const api = createClient(controllerRoutes, {
+    baseUrl: controller.url,
+    token: controller.token,
+    unreachable: 'CONTROLLER_UNREACHABLE',
+  });
   const { items } = await api.listHosts();
-  const name = hostname().replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 63) || 'this-host';
-  if (!items.some(host => host.url === agent.url)) await api.addHost({ body: { name, url: agent.url, token: agent.token } }, { headers: { Prefer: 'wait=20' } });
+  const name =
+    hostname()
+      .replace(/[^A-Za-z0-9._-]/g, '-')
+      .slice(0, 63) || 'this-host';
+  if (!items.some(host => host.url === agent.url))
+    await api.addHost({ body: { name, url: agent.url, token: agent.token } }, { headers: { Prefer: 'wait=20' } });
   api.close();
   process.stdout.write(`cistern runs on this machine.
 

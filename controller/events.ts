@@ -22,7 +22,13 @@ export function createEvents(): Events {
       dirty = true;
       await trx
         .insertInto('events')
-        .values({ at: new Date().toISOString(), type, resource_kind: resource?.kind ?? null, resource_id: resource?.id ?? null, message })
+        .values({
+          at: new Date().toISOString(),
+          type,
+          resource_kind: resource?.kind ?? null,
+          resource_id: resource?.id ?? null,
+          message,
+        })
         .execute();
     },
     async list(db, after, limit) {

@@ -81,7 +81,10 @@ async function listen(server: Server, { listen, port }: ControllerConfig): Promi
   try {
     await once(server, 'listening');
   } catch (cause) {
-    throw new CisternError('BAD_REQUEST', `listening on ${listen} port ${port}: ${(cause as Error).message}`, { cause, action: 'Set listen and port of the controller to an address of this host that is free.' });
+    throw new CisternError('BAD_REQUEST', `listening on ${listen} port ${port}: ${(cause as Error).message}`, {
+      cause,
+      action: 'Set listen and port of the controller to an address of this host that is free.',
+    });
   }
   return server;
 }

@@ -16,7 +16,8 @@ export function openSecrets(stateDir: string): Secrets {
   const file = join(stateDir, 'secret.key');
   if (!existsSync(file)) writeFileSync(file, randomBytes(32).toString('base64'), { mode: 0o600, flag: 'wx' });
   const key = Buffer.from(readFileSync(file, 'utf8'), 'base64');
-  if (key.length !== 32) throw new CisternError('BAD_REQUEST', `the key file ${file} does not hold 32 bytes in base64; restore it from a backup`);
+  if (key.length !== 32)
+    throw new CisternError('BAD_REQUEST', `the key file ${file} does not hold 32 bytes in base64; restore it from a backup`);
   return {
     fingerprint: value => createHmac('sha256', key).update(JSON.stringify(value)).digest('hex'),
     seal(value) {
@@ -32,7 +33,11 @@ export function openSecrets(stateDir: string): Secrets {
         decipher.setAuthTag(all.subarray(12, 28));
         return JSON.parse(Buffer.concat([decipher.update(all.subarray(28)), decipher.final()]).toString());
       } catch (cause) {
-        throw new CisternError('INTERNAL', `opening a sealed setting: the key in ${file} is not the one it was sealed with, or the database was changed`, { cause });
+        throw new CisternError(
+          'INTERNAL',
+          `opening a sealed setting: the key in ${file} is not the one it was sealed with, or the database was changed`,
+          { cause },
+        );
       }
     },
   };

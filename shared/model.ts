@@ -5,7 +5,10 @@ import { Progress } from './task.ts';
 export const Id = z.uuid().meta({ description: 'A UUIDv7 made by the controller.' });
 export const Name = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'a name has 1 to 63 letters, digits, dots, underscores or hyphens and starts with a letter or digit')
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+    'a name has 1 to 63 letters, digits, dots, underscores or hyphens and starts with a letter or digit',
+  )
   .meta({ description: 'Unique among its kind.' });
 /** A whole number of bytes. */
 export const Bytes = z.int().min(0).meta({ description: 'bytes' });
@@ -92,7 +95,9 @@ export const PoolHost = z.object({
 });
 export type PoolHost = z.infer<typeof PoolHost>;
 
-export const DriverConfig = z.record(z.string(), z.unknown()).describe('settings of the driver; secrets come in here once and never leave');
+export const DriverConfig = z
+  .record(z.string(), z.unknown())
+  .describe('settings of the driver; secrets come in here once and never leave');
 
 export const PrimaryStorage = z
   .object({

@@ -20,7 +20,12 @@ export type Handlers<K extends keyof typeof controllerRoutes> = Pick<RouteHandle
 const MOST_WAIT_SECONDS = 60;
 
 /** Starts an operation for a request, minding `Idempotency-Key` and `Prefer: wait=N`. */
-export async function startOperation<R, P>(api: Api, workflow: Workflow<R, P>, request: R, { req, res }: RouteContext): Promise<Operation> {
+export async function startOperation<R, P>(
+  api: Api,
+  workflow: Workflow<R, P>,
+  request: R,
+  { req, res }: RouteContext,
+): Promise<Operation> {
   const idempotencyKey = keyOf(req.headers['idempotency-key']);
   const operation = await api.engine.start(workflow, request, { idempotencyKey });
   return answer(api, operation, { req, res });
@@ -38,7 +43,8 @@ export async function answer(api: Api, operation: Operation, { req, res }: Route
 
 export function keyOf(header: string | string[] | undefined): string | undefined {
   if (header === undefined) return undefined;
-  if (typeof header !== 'string' || !/^[\x21-\x7e]{1,128}$/.test(header)) throw new CisternError('BAD_REQUEST', 'Idempotency-Key: 1 to 128 printable characters without spaces');
+  if (typeof header !== 'string' || !/^[\x21-\x7e]{1,128}$/.test(header))
+    throw new CisternError('BAD_REQUEST', 'Idempotency-Key: 1 to 128 printable characters without spaces');
   return header;
 }
 

@@ -24,10 +24,16 @@ export function createApp(api: Api, token: string): Express {
   app.set('query parser', 'simple');
   app.use((req, res, next) => {
     const end = services.metrics.requestSeconds.startTimer();
-    res.once('finish', () => end({ method: req.method, route: (req.route as { path?: string } | undefined)?.path ?? 'none', status: res.statusCode }));
+    res.once('finish', () =>
+      end({ method: req.method, route: (req.route as { path?: string } | undefined)?.path ?? 'none', status: res.statusCode }),
+    );
     next();
   });
-  const document = openApi(controllerRoutes, { title: 'cistern', version: api.version, description: 'A storage plane for KVM hosts. What takes time answers 202 with an operation.' });
+  const document = openApi(controllerRoutes, {
+    title: 'cistern',
+    version: api.version,
+    description: 'A storage plane for KVM hosts. What takes time answers 202 with an operation.',
+  });
   const page = docsPage(document);
   bindRoutes(
     app,
@@ -43,10 +49,22 @@ export function createApp(api: Api, token: string): Express {
       healthz: () => ({ status: 'ok' as const, version: api.version }),
       metrics: async (_input, { res }) => void res.type(services.metrics.registry.contentType).send(await scrape(services)),
       discovery: async () => {
-        const hosts = await services.db.read.selectFrom('hosts').innerJoin('clusters', 'clusters.id', 'hosts.cluster_id').select(['hosts.name', 'hosts.url', 'clusters.name as cluster']).execute();
+        const hosts = await services.db.read
+          .selectFrom('hosts')
+          .innerJoin('clusters', 'clusters.id', 'hosts.cluster_id')
+          .select(['hosts.name', 'hosts.url', 'clusters.name as cluster'])
+          .execute();
         return hosts.map(host => {
           const url = new URL(host.url);
-          return { targets: [url.host], labels: { host: host.name, cluster: host.cluster, __scheme__: url.protocol.slice(0, -1), __metrics_path__: '/metrics' } };
+          return {
+            targets: [url.host],
+            labels: {
+              host: host.name,
+              cluster: host.cluster,
+              __scheme__: url.protocol.slice(0, -1),
+              __metrics_path__: '/metrics',
+            },
+          };
         });
       },
       openapi: (_input, { res }) => void res.type('application/json').send(JSON.stringify(document)),
@@ -55,7 +73,9 @@ export function createApp(api: Api, token: string): Express {
     { authenticate: requireToken(token) },
   );
   bindReports(app, api);
-  bindErrors(app, (error, req) => services.log.error({ err: error, method: req.method, path: req.path }, 'a request failed unexpectedly'));
+  bindErrors(app, (error, req) =>
+    services.log.error({ err: error, method: req.method, path: req.path }, 'a request failed unexpectedly'),
+  );
   return app;
 }
 
@@ -65,8 +85,13 @@ function bindReports(app: Express, { services }: Api): void {
     const given = bearerOf(req);
     if (!given) throw new CisternError('UNAUTHORIZED', 'the request has no bearer token');
     const hash = tokenHash(given);
-    const host = await services.db.read.selectFrom('hosts').select(['id', 'report_hash']).where('report_hash', '=', hash.toString('hex')).executeTakeFirst();
-    if (!host || !timingSafeEqual(Buffer.from(host.report_hash, 'hex'), hash)) throw new CisternError('UNAUTHORIZED', 'the bearer token is not that of a host');
+    const host = await services.db.read
+      .selectFrom('hosts')
+      .select(['id', 'report_hash'])
+      .where('report_hash', '=', hash.toString('hex'))
+      .executeTakeFirst();
+    if (!host || !timingSafeEqual(Buffer.from(host.report_hash, 'hex'), hash))
+      throw new CisternError('UNAUTHORIZED', 'the bearer token is not that of a host');
     reporters.set(req, host.id);
   };
   const reporters = new WeakMap<Request, string>();
@@ -76,7 +101,8 @@ function bindReports(app: Express, { services }: Api): void {
     {
       postReports({ body }, { req }) {
         const hostId = reporters.get(req)!;
-        if (body.hostId !== hostId) throw new CisternError('UNAUTHORIZED', `the token belongs to another host than ${body.hostId}`);
+        if (body.hostId !== hostId)
+          throw new CisternError('UNAUTHORIZED', `the token belongs to another host than ${body.hostId}`);
         return { acked: services.fleet.take(hostId, body) };
       },
     },

@@ -6,7 +6,17 @@ import { type Api, type Handlers, startOperation } from './api.ts';
 import { pageOf } from './paging.ts';
 import { toCluster, toHost } from './views.ts';
 
-type Keys = 'listHosts' | 'getHost' | 'addHost' | 'updateHost' | 'reconnectHost' | 'removeHost' | 'listClusters' | 'getCluster' | 'createCluster' | 'deleteCluster';
+type Keys =
+  | 'listHosts'
+  | 'getHost'
+  | 'addHost'
+  | 'updateHost'
+  | 'reconnectHost'
+  | 'removeHost'
+  | 'listClusters'
+  | 'getCluster'
+  | 'createCluster'
+  | 'deleteCluster';
 
 export function hostHandlers(api: Api): Handlers<Keys> {
   const { db, events } = api.services;
@@ -27,7 +37,8 @@ export function hostHandlers(api: Api): Handlers<Keys> {
         if (body.name !== undefined && body.name !== host.name) await claimName(trx, 'hosts', 'host', body.name);
         const set = { name: body.name ?? host.name, state: body.state ?? host.state };
         await trx.updateTable('hosts').set(set).where('id', '=', host.id).execute();
-        if (set.state !== host.state) await events.append(trx, `host.${set.state}`, { kind: 'host', id: host.id }, `host ${set.name} is now ${set.state}`);
+        if (set.state !== host.state)
+          await events.append(trx, `host.${set.state}`, { kind: 'host', id: host.id }, `host ${set.name} is now ${set.state}`);
         return toHost({ ...host, ...set });
       }),
     reconnectHost: ({ params }, context) => startOperation(api, reconnectHost, params, context),
@@ -49,7 +60,12 @@ export function hostHandlers(api: Api): Handlers<Keys> {
         const cluster = await findCluster(trx, params.ref);
         const host = await trx.selectFrom('hosts').select('name').where('cluster_id', '=', cluster.id).executeTakeFirst();
         if (host) throw new CisternError('IN_USE', `host ${host.name} is in cluster ${cluster.name}`);
-        const storage = await trx.selectFrom('primary_storage_clusters').innerJoin('primary_storages', 'primary_storages.id', 'primary_storage_id').select('name').where('cluster_id', '=', cluster.id).executeTakeFirst();
+        const storage = await trx
+          .selectFrom('primary_storage_clusters')
+          .innerJoin('primary_storages', 'primary_storages.id', 'primary_storage_id')
+          .select('name')
+          .where('cluster_id', '=', cluster.id)
+          .executeTakeFirst();
         if (storage) throw new CisternError('IN_USE', `primary storage ${storage.name} is attached to cluster ${cluster.name}`);
         await trx.deleteFrom('clusters').where('id', '=', cluster.id).execute();
       }),

@@ -18,11 +18,17 @@ export function imageHandlers(api: Api): Handlers<Keys> {
   /** The host and the task that wait for the bytes of an image. */
   const uploadTask = async (ref: string): Promise<{ hostId: string; taskId: string }> => {
     const image = await findImage(db.read, ref);
-    const open = await db.read.selectFrom('operations').select(['id', 'plan_sealed']).where('kind', '=', importImage.kind).where('state', '=', 'running').execute();
+    const open = await db.read
+      .selectFrom('operations')
+      .select(['id', 'plan_sealed'])
+      .where('kind', '=', importImage.kind)
+      .where('state', '=', 'running')
+      .execute();
     for (const row of open) {
       const plan = secrets.open<ImportPlan>(row.plan_sealed);
       if (plan.imageId !== image.id) continue;
-      if (plan.source.type !== 'upload') throw new CisternError('WRONG_STATE', `image ${image.name} is imported from elsewhere and takes no upload`);
+      if (plan.source.type !== 'upload')
+        throw new CisternError('WRONG_STATE', `image ${image.name} is imported from elsewhere and takes no upload`);
       return { hostId: plan.hostId, taskId: derivedId(row.id, `${IMPORT_STEP}#1`) };
     }
     throw new CisternError('WRONG_STATE', `image ${image.name} is ${image.status} and waits for no upload`);
@@ -31,7 +37,8 @@ export function imageHandlers(api: Api): Handlers<Keys> {
   return {
     async listImages({ query }) {
       let rows = db.read.selectFrom('images').selectAll();
-      rows = query.status === undefined ? rows.where('status', '<>', 'deleted') : rows.where('status', '=', query.status as 'ready');
+      rows =
+        query.status === undefined ? rows.where('status', '<>', 'deleted') : rows.where('status', '=', query.status as 'ready');
       if (query.media) rows = rows.where('media', '=', query.media);
       if (query.backupStorage !== undefined) {
         const store = await findBackupStorage(db.read, query.backupStorage);
@@ -44,7 +51,11 @@ export function imageHandlers(api: Api): Handlers<Keys> {
     importImage: ({ body }, context) => {
       if (body.source.type === 'url') {
         const { username, password } = new URL(body.source.url);
-        if (username || password) throw new CisternError('BAD_REQUEST', 'source.url: user and password in a URL are not taken; use a URL that needs none, or download the image and upload it');
+        if (username || password)
+          throw new CisternError(
+            'BAD_REQUEST',
+            'source.url: user and password in a URL are not taken; use a URL that needs none, or download the image and upload it',
+          );
       }
       return startOperation(api, importImage, body, context);
     },
@@ -58,12 +69,16 @@ export function imageHandlers(api: Api): Handlers<Keys> {
           await agent.getTask({ params: { id: taskId } });
           break;
         } catch (error) {
-          const early = error instanceof CisternError && error.code === 'TASK_UNKNOWN' && Date.now() - began < BEGIN_SECONDS * 1000;
+          const early =
+            error instanceof CisternError && error.code === 'TASK_UNKNOWN' && Date.now() - began < BEGIN_SECONDS * 1000;
           if (!early) throw error;
         }
       }
       const length = req.headers['content-length'];
-      return agent.putTaskInput({ params: { id: taskId } }, { stream: req, signal: gone, ...(length !== undefined && { length: Number(length) }) });
+      return agent.putTaskInput(
+        { params: { id: taskId } },
+        { stream: req, signal: gone, ...(length !== undefined && { length: Number(length) }) },
+      );
     },
     renameImage: ({ params, body }) =>
       db.write(async trx => {

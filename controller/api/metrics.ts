@@ -11,12 +11,19 @@ export async function scrape({ db, metrics }: Services): Promise<string> {
   metrics.poolConnected.reset();
   for (const row of await db.read.selectFrom('primary_storages').selectAll().execute()) {
     const storage = await toPrimaryStorage(db.read, row);
-    const parts = storage.shared ? [{ host: '', capacity: storage.capacity }] : storage.hosts.map(part => ({ host: nameOf.get(part.hostId) ?? part.hostId, capacity: part.capacity }));
+    const parts = storage.shared
+      ? [{ host: '', capacity: storage.capacity }]
+      : storage.hosts.map(part => ({ host: nameOf.get(part.hostId) ?? part.hostId, capacity: part.capacity }));
     for (const { host, capacity } of parts) {
       if (!capacity) continue;
-      for (const kind of ['total', 'available', 'provisioned', 'reserved', 'cache', 'trash'] as const) metrics.poolBytes.set({ primary_storage: storage.name, host, kind }, capacity[kind]);
+      for (const kind of ['total', 'available', 'provisioned', 'reserved', 'cache', 'trash'] as const)
+        metrics.poolBytes.set({ primary_storage: storage.name, host, kind }, capacity[kind]);
     }
-    for (const host of storage.hosts) metrics.poolConnected.set({ primary_storage: storage.name, host: nameOf.get(host.hostId) ?? host.hostId }, host.status === 'connected' ? 1 : 0);
+    for (const host of storage.hosts)
+      metrics.poolConnected.set(
+        { primary_storage: storage.name, host: nameOf.get(host.hostId) ?? host.hostId },
+        host.status === 'connected' ? 1 : 0,
+      );
   }
   metrics.storeBytes.reset();
   metrics.storeConnected.reset();

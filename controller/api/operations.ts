@@ -24,13 +24,16 @@ export function operationHandlers(api: Api): Handlers<Keys> {
       let rows = db.read.selectFrom('operations').selectAll();
       if (query.state) rows = rows.where('state', '=', query.state);
       if (query.kind !== undefined) rows = rows.where('kind', '=', query.kind);
-      if (query.resource !== undefined) rows = rows.where('resources_json', 'like', `%"${query.resource.replace(/[^0-9a-f-]/g, '')}"%`);
+      if (query.resource !== undefined)
+        rows = rows.where('resources_json', 'like', `%"${query.resource.replace(/[^0-9a-f-]/g, '')}"%`);
       const page = await pageOf(rows, query, 'desc');
       return { items: await engine.list(page.rows), next: page.next };
     },
-    getOperation: ({ params, query }, { res }) => (query.wait ? engine.wait(params.ref, query.wait, closed(res)) : engine.get(params.ref)),
+    getOperation: ({ params, query }, { res }) =>
+      query.wait ? engine.wait(params.ref, query.wait, closed(res)) : engine.get(params.ref),
     cancelOperation: ({ params }) => engine.cancel(params.ref),
-    retryOperation: async ({ params }, context) => answer(api, await engine.retry(params.ref, { idempotencyKey: keyOf(context.req.headers['idempotency-key']) }), context),
+    retryOperation: async ({ params }, context) =>
+      answer(api, await engine.retry(params.ref, { idempotencyKey: keyOf(context.req.headers['idempotency-key']) }), context),
 
     async operationEvents({ params }, { res }) {
       const id = (await engine.get(params.ref)).id;
@@ -58,12 +61,13 @@ export function operationHandlers(api: Api): Handlers<Keys> {
     async listEvents({ query }, { req, res }) {
       const from = Math.max(query.after, Number(query.cursor ?? 0) || 0, Number(req.headers['last-event-id'] ?? 0) || 0);
       const items = await events.list(db.read, from, query.limit);
-      if (!req.headers.accept?.includes('text/event-stream')) return { items, next: items.length === query.limit ? String(items.at(-1)!.seq) : null };
+      if (!req.headers.accept?.includes('text/event-stream'))
+        return { items, next: items.length === query.limit ? String(items.at(-1)!.seq) : null };
       claimStream();
       let last = from;
       let sending = Promise.resolve();
       const sendNew = async () => {
-        for (let more = true; more; ) {
+        for (let more = true; more;) {
           const fresh = await events.list(db.read, last, 500);
           for (const event of fresh) stream.send('event', event, event.seq);
           last = fresh.at(-1)?.seq ?? last;

@@ -4,7 +4,10 @@ import type { Response } from 'express';
 const KEEP_ALIVE_MS = 15_000;
 
 /** Begins a stream of server-sent events; `onClose` is called once, when the client has gone or `end` was called. */
-export function openStream(res: Response, onClose: () => void): { send(event: string, data: unknown, id?: string | number): void; end(): void } {
+export function openStream(
+  res: Response,
+  onClose: () => void,
+): { send(event: string, data: unknown, id?: string | number): void; end(): void } {
   res.status(200).set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' });
   res.flushHeaders();
   const timer = setInterval(() => res.write(': still here\n\n'), KEEP_ALIVE_MS);

@@ -1,13 +1,27 @@
 import { claimName, findBackupStorage, findCluster, findImage, findPrimaryStorage } from '../db/find.ts';
 import { addBackupStorage, deleteBackupStorage, refreshBackupStorage } from '../workflows/backup-storage.ts';
 import { addToCache, evictFromCache } from '../workflows/cache.ts';
-import { addPrimaryStorage, attachPrimaryStorage, deletePrimaryStorage, detachPrimaryStorage, refreshPrimaryStorage } from '../workflows/primary-storage.ts';
+import {
+  addPrimaryStorage,
+  attachPrimaryStorage,
+  deletePrimaryStorage,
+  detachPrimaryStorage,
+  refreshPrimaryStorage,
+} from '../workflows/primary-storage.ts';
 import { emptyTrash } from '../workflows/trash.ts';
 import { type Api, type Handlers, startOperation } from './api.ts';
 import { pageOf } from './paging.ts';
 import { toBackupStorage, toCacheEntry, toPrimaryStorage } from './views.ts';
 
-type PrimaryKeys = 'listPrimaryStorages' | 'getPrimaryStorage' | 'addPrimaryStorage' | 'updatePrimaryStorage' | 'attachPrimaryStorage' | 'detachPrimaryStorage' | 'refreshPrimaryStorage' | 'deletePrimaryStorage';
+type PrimaryKeys =
+  | 'listPrimaryStorages'
+  | 'getPrimaryStorage'
+  | 'addPrimaryStorage'
+  | 'updatePrimaryStorage'
+  | 'attachPrimaryStorage'
+  | 'detachPrimaryStorage'
+  | 'refreshPrimaryStorage'
+  | 'deletePrimaryStorage';
 
 export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
   const { db, events } = api.services;
@@ -18,7 +32,9 @@ export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
       if (query.state) rows = rows.where('state', '=', query.state);
       if (query.cluster !== undefined) {
         const cluster = await findCluster(db.read, query.cluster);
-        rows = rows.where('id', 'in', e => e.selectFrom('primary_storage_clusters').select('primary_storage_id').where('cluster_id', '=', cluster.id));
+        rows = rows.where('id', 'in', e =>
+          e.selectFrom('primary_storage_clusters').select('primary_storage_id').where('cluster_id', '=', cluster.id),
+        );
       }
       const page = await pageOf(rows, query);
       const items = await Promise.all(page.rows.map(row => toPrimaryStorage(db.read, row)));
@@ -30,14 +46,27 @@ export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
     updatePrimaryStorage: ({ params, body }) =>
       db.write(async trx => {
         const row = await findPrimaryStorage(trx, params.ref);
-        if (body.name !== undefined && body.name !== row.name) await claimName(trx, 'primary_storages', 'primary storage', body.name);
-        const set = { name: body.name ?? row.name, state: body.state ?? row.state, overcommit: body.overcommit ?? row.overcommit };
+        if (body.name !== undefined && body.name !== row.name)
+          await claimName(trx, 'primary_storages', 'primary storage', body.name);
+        const set = {
+          name: body.name ?? row.name,
+          state: body.state ?? row.state,
+          overcommit: body.overcommit ?? row.overcommit,
+        };
         await trx.updateTable('primary_storages').set(set).where('id', '=', row.id).execute();
-        if (set.state !== row.state) await events.append(trx, `primary-storage.${set.state}`, { kind: 'primary-storage', id: row.id }, `primary storage ${set.name} is now ${set.state}`);
+        if (set.state !== row.state)
+          await events.append(
+            trx,
+            `primary-storage.${set.state}`,
+            { kind: 'primary-storage', id: row.id },
+            `primary storage ${set.name} is now ${set.state}`,
+          );
         return toPrimaryStorage(trx, { ...row, ...set });
       }),
-    attachPrimaryStorage: ({ params, body }, context) => startOperation(api, attachPrimaryStorage, { ...params, ...body }, context),
-    detachPrimaryStorage: ({ params, body }, context) => startOperation(api, detachPrimaryStorage, { ...params, ...body }, context),
+    attachPrimaryStorage: ({ params, body }, context) =>
+      startOperation(api, attachPrimaryStorage, { ...params, ...body }, context),
+    detachPrimaryStorage: ({ params, body }, context) =>
+      startOperation(api, detachPrimaryStorage, { ...params, ...body }, context),
     refreshPrimaryStorage: ({ params }, context) => startOperation(api, refreshPrimaryStorage, params, context),
     deletePrimaryStorage: ({ params }, context) => startOperation(api, deletePrimaryStorage, params, context),
   };
@@ -62,22 +91,35 @@ export function cacheHandlers(api: Api): Handlers<CacheKeys> {
             .as('volumes'),
         );
       if (query.image !== undefined) rows = rows.where('image_id', '=', (await findImage(db.read, query.image)).id);
-      if (query.primaryStorage !== undefined) rows = rows.where('primary_storage_id', '=', (await findPrimaryStorage(db.read, query.primaryStorage)).id);
+      if (query.primaryStorage !== undefined)
+        rows = rows.where('primary_storage_id', '=', (await findPrimaryStorage(db.read, query.primaryStorage)).id);
       // an entry has no id of its own: its three parts are its place in the list
-      const place = (row: { image_id: string; primary_storage_id: string; host_id: string }) => `${row.image_id}/${row.primary_storage_id}/${row.host_id}`;
+      const place = (row: { image_id: string; primary_storage_id: string; host_id: string }) =>
+        `${row.image_id}/${row.primary_storage_id}/${row.host_id}`;
       const all = await rows.orderBy('c.image_id').orderBy('c.primary_storage_id').orderBy('c.host_id').execute();
       const after = all.filter(row => query.cursor === undefined || place(row) > query.cursor);
       const shown = after.slice(0, query.limit);
-      return { items: shown.map(row => toCacheEntry({ ...row, volumes: row.volumes ?? 0 })), next: after.length > shown.length ? place(shown.at(-1)!) : null };
+      return {
+        items: shown.map(row => toCacheEntry({ ...row, volumes: row.volumes ?? 0 })),
+        next: after.length > shown.length ? place(shown.at(-1)!) : null,
+      };
     },
     addToCache: ({ body }, context) => startOperation(api, addToCache, body, context),
     evictFromCache: ({ body }, context) => startOperation(api, evictFromCache, body, context),
     async listTrash({ query }) {
       let rows = db.read.selectFrom('volumes').selectAll().where('status', '=', 'deleted');
-      if (query.primaryStorage !== undefined) rows = rows.where('primary_storage_id', '=', (await findPrimaryStorage(db.read, query.primaryStorage)).id);
+      if (query.primaryStorage !== undefined)
+        rows = rows.where('primary_storage_id', '=', (await findPrimaryStorage(db.read, query.primaryStorage)).id);
       const page = await pageOf(rows, query);
       return {
-        items: page.rows.map(row => ({ volumeId: row.id, name: row.name, primaryStorageId: row.primary_storage_id, hostId: row.host_id === '' ? null : row.host_id, allocated: row.allocated, deletedAt: row.deleted_at! })),
+        items: page.rows.map(row => ({
+          volumeId: row.id,
+          name: row.name,
+          primaryStorageId: row.primary_storage_id,
+          hostId: row.host_id === '' ? null : row.host_id,
+          allocated: row.allocated,
+          deletedAt: row.deleted_at!,
+        })),
         next: page.next,
       };
     },
@@ -85,7 +127,13 @@ export function cacheHandlers(api: Api): Handlers<CacheKeys> {
   };
 }
 
-type BackupKeys = 'listBackupStorages' | 'getBackupStorage' | 'addBackupStorage' | 'updateBackupStorage' | 'refreshBackupStorage' | 'deleteBackupStorage';
+type BackupKeys =
+  | 'listBackupStorages'
+  | 'getBackupStorage'
+  | 'addBackupStorage'
+  | 'updateBackupStorage'
+  | 'refreshBackupStorage'
+  | 'deleteBackupStorage';
 
 export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
   const { db, events } = api.services;
@@ -103,10 +151,17 @@ export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
     updateBackupStorage: ({ params, body }) =>
       db.write(async trx => {
         const row = await findBackupStorage(trx, params.ref);
-        if (body.name !== undefined && body.name !== row.name) await claimName(trx, 'backup_storages', 'backup storage', body.name);
+        if (body.name !== undefined && body.name !== row.name)
+          await claimName(trx, 'backup_storages', 'backup storage', body.name);
         const set = { name: body.name ?? row.name, state: body.state ?? row.state };
         await trx.updateTable('backup_storages').set(set).where('id', '=', row.id).execute();
-        if (set.state !== row.state) await events.append(trx, `backup-storage.${set.state}`, { kind: 'backup-storage', id: row.id }, `backup storage ${set.name} is now ${set.state}`);
+        if (set.state !== row.state)
+          await events.append(
+            trx,
+            `backup-storage.${set.state}`,
+            { kind: 'backup-storage', id: row.id },
+            `backup storage ${set.name} is now ${set.state}`,
+          );
         return toBackupStorage({ ...row, ...set });
       }),
     refreshBackupStorage: ({ params }, context) => startOperation(api, refreshBackupStorage, params, context),

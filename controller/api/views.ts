@@ -1,4 +1,14 @@
-import type { BackupStorage, CacheEntry, Cluster, Facts, Host, Image, PoolHost, PrimaryStorage, Volume } from '../../shared/model.ts';
+import type {
+  BackupStorage,
+  CacheEntry,
+  Cluster,
+  Facts,
+  Host,
+  Image,
+  PoolHost,
+  PrimaryStorage,
+  Volume,
+} from '../../shared/model.ts';
 import type { Reader } from '../db/database.ts';
 import type { Row } from '../db/schema.ts';
 import { poolCapacity } from '../policy/capacity.ts';
@@ -23,7 +33,11 @@ export const toHost = (row: Row<'hosts'>): Host => ({
 const hostId = (id: string): string | null => (id === '' ? null : id);
 
 export async function toPrimaryStorage(db: Reader, row: Row<'primary_storages'>): Promise<PrimaryStorage> {
-  const clusters = await db.selectFrom('primary_storage_clusters').select('cluster_id').where('primary_storage_id', '=', row.id).execute();
+  const clusters = await db
+    .selectFrom('primary_storage_clusters')
+    .select('cluster_id')
+    .where('primary_storage_id', '=', row.id)
+    .execute();
   const pools = await db
     .selectFrom('pools')
     .innerJoin('hosts', 'hosts.id', 'pools.host_id')
@@ -34,11 +48,29 @@ export async function toPrimaryStorage(db: Reader, row: Row<'primary_storages'>)
   const hosts: PoolHost[] = [];
   for (const pool of pools) {
     const up = pool.host_status === 'connected';
-    hosts.push({ hostId: pool.host_id, status: up ? pool.status : 'disconnected', reason: up ? pool.reason : (pool.host_reason ?? 'the host is not connected'), capacity: row.shared ? null : await poolCapacity(db, row, pool.host_id) });
+    hosts.push({
+      hostId: pool.host_id,
+      status: up ? pool.status : 'disconnected',
+      reason: up ? pool.reason : (pool.host_reason ?? 'the host is not connected'),
+      capacity: row.shared ? null : await poolCapacity(db, row, pool.host_id),
+    });
   }
-  const best = (['connected', 'connecting', 'disconnected'] as const).find(status => hosts.some(host => host.status === status)) ?? 'disconnected';
+  const best =
+    (['connected', 'connecting', 'disconnected'] as const).find(status => hosts.some(host => host.status === status)) ??
+    'disconnected';
   const parts = hosts.flatMap(host => host.capacity ?? []);
-  const whole = parts.length === 0 ? null : parts.reduce((a, b) => ({ ...a, total: a.total + b.total, available: a.available + b.available, provisioned: a.provisioned + b.provisioned, reserved: a.reserved + b.reserved, cache: a.cache + b.cache, trash: a.trash + b.trash }));
+  const whole =
+    parts.length === 0
+      ? null
+      : parts.reduce((a, b) => ({
+          ...a,
+          total: a.total + b.total,
+          available: a.available + b.available,
+          provisioned: a.provisioned + b.provisioned,
+          reserved: a.reserved + b.reserved,
+          cache: a.cache + b.cache,
+          trash: a.trash + b.trash,
+        }));
   return {
     id: row.id,
     name: row.name,
@@ -48,7 +80,10 @@ export async function toPrimaryStorage(db: Reader, row: Row<'primary_storages'>)
     clusterIds: clusters.map(cluster => cluster.cluster_id),
     state: row.state,
     status: best,
-    reason: best === 'connected' ? null : (hosts.find(host => host.reason)?.reason ?? (hosts.length === 0 ? 'no host is to see it' : null)),
+    reason:
+      best === 'connected'
+        ? null
+        : (hosts.find(host => host.reason)?.reason ?? (hosts.length === 0 ? 'no host is to see it' : null)),
     capacity: row.shared ? await poolCapacity(db, row, '') : whole,
     hosts,
     createdAt: row.created_at,
@@ -76,13 +111,25 @@ export const toImage = (row: Row<'images'>, replicas: Row<'replicas'>[]): Image 
   size: row.size,
   virtualSize: row.virtual_size,
   digest: row.digest,
-  replicas: replicas.map(replica => ({ backupStorageId: replica.backup_storage_id, status: replica.status, createdAt: replica.created_at })),
+  replicas: replicas.map(replica => ({
+    backupStorageId: replica.backup_storage_id,
+    status: replica.status,
+    createdAt: replica.created_at,
+  })),
   createdAt: row.created_at,
 });
 
 export async function toImages(db: Reader, rows: Row<'images'>[]): Promise<Image[]> {
   if (rows.length === 0) return [];
-  const replicas = await db.selectFrom('replicas').selectAll().where('image_id', 'in', rows.map(row => row.id)).execute();
+  const replicas = await db
+    .selectFrom('replicas')
+    .selectAll()
+    .where(
+      'image_id',
+      'in',
+      rows.map(row => row.id),
+    )
+    .execute();
   const byImage = Map.groupBy(replicas, replica => replica.image_id);
   return rows.map(row => toImage(row, byImage.get(row.id) ?? []));
 }

@@ -7,16 +7,26 @@ import { type Api, type Handlers, startOperation } from './api.ts';
 import { pageOf } from './paging.ts';
 import { toVolume } from './views.ts';
 
-type Keys = 'listVolumes' | 'getVolume' | 'createVolumes' | 'updateVolume' | 'resizeVolume' | 'uploadVolume' | 'deleteVolume' | 'deleteVolumes';
+type Keys =
+  | 'listVolumes'
+  | 'getVolume'
+  | 'createVolumes'
+  | 'updateVolume'
+  | 'resizeVolume'
+  | 'uploadVolume'
+  | 'deleteVolume'
+  | 'deleteVolumes';
 
 export function volumeHandlers(api: Api): Handlers<Keys> {
   const { db } = api.services;
   return {
     async listVolumes({ query }) {
       let rows = db.read.selectFrom('volumes').selectAll();
-      rows = query.status === undefined ? rows.where('status', '<>', 'deleted') : rows.where('status', '=', query.status as 'ready');
+      rows =
+        query.status === undefined ? rows.where('status', '<>', 'deleted') : rows.where('status', '=', query.status as 'ready');
       if (query.kind) rows = rows.where('kind', '=', query.kind);
-      if (query.primaryStorage !== undefined) rows = rows.where('primary_storage_id', '=', (await findPrimaryStorage(db.read, query.primaryStorage)).id);
+      if (query.primaryStorage !== undefined)
+        rows = rows.where('primary_storage_id', '=', (await findPrimaryStorage(db.read, query.primaryStorage)).id);
       if (query.image !== undefined) rows = rows.where('image_id', '=', (await findImage(db.read, query.image)).id);
       if (query.host !== undefined) rows = rows.where('host_id', '=', (await findHost(db.read, query.host)).id);
       const page = await pageOf(rows, query);

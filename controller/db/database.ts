@@ -27,7 +27,10 @@ interface Job {
 const MIGRATIONS: Record<string, readonly string[]> = { '001-start': statements };
 
 /** Opens the controller's database and brings its schema up to date. `onCommit` is told how long each shared commit took. */
-export async function openDatabase(file: string, onCommit: (seconds: number, jobs: number) => void = () => {}): Promise<Database> {
+export async function openDatabase(
+  file: string,
+  onCommit: (seconds: number, jobs: number) => void = () => {},
+): Promise<Database> {
   const db = new Kysely<Tables>({ dialect: sqliteDialect(file) });
   await migrate(db);
   let queue: Job[] = [];

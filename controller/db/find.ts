@@ -50,7 +50,12 @@ export async function findVolume(db: Reader, ref: string): Promise<Row<'volumes'
 }
 
 /** Throws NAME_TAKEN or, for names that look like ids, BAD_REQUEST. */
-export async function claimName(db: Reader, table: 'clusters' | 'hosts' | 'primary_storages' | 'backup_storages' | 'images' | 'volumes', noun: string, name: string): Promise<void> {
+export async function claimName(
+  db: Reader,
+  table: 'clusters' | 'hosts' | 'primary_storages' | 'backup_storages' | 'images' | 'volumes',
+  noun: string,
+  name: string,
+): Promise<void> {
   if (UUID.test(name)) throw new CisternError('BAD_REQUEST', `"${name}" looks like an id and cannot be a name`);
   const row =
     table === 'images' || table === 'volumes'

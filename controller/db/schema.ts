@@ -120,7 +120,14 @@ export interface Tables {
   locks: { name: string; operation_id: string; taken_at: string };
   /** What a failed operation could not remove since its host or storage was away; swept up later. */
   garbage: { id: string; host_id: string; waste_json: string; at: string };
-  events: { seq: Generated<number>; at: string; type: string; resource_kind: string | null; resource_id: string | null; message: string };
+  events: {
+    seq: Generated<number>;
+    at: string;
+    type: string;
+    resource_kind: string | null;
+    resource_id: string | null;
+    message: string;
+  };
   migrations: { name: string; applied_at: string };
 }
 

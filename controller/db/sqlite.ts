@@ -15,10 +15,15 @@ export function sqliteDialect(file: string): SqliteDialect {
   const db = new DatabaseSync(file);
   if (fresh && file !== ':memory:') chmodSync(file, 0o600);
   try {
-    db.exec('pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma busy_timeout = 2000; begin immediate; commit;');
+    db.exec(
+      'pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma busy_timeout = 2000; begin immediate; commit;',
+    );
   } catch (cause) {
     db.close();
-    throw new CisternError('DATABASE_UNAVAILABLE', `opening the database ${file}: ${(cause as Error).message}`, { cause, action: 'Another controller may be running on the same state folder; else check free space and permissions.' });
+    throw new CisternError('DATABASE_UNAVAILABLE', `opening the database ${file}: ${(cause as Error).message}`, {
+      cause,
+      action: 'Another controller may be running on the same state folder; else check free space and permissions.',
+    });
   }
   const kept = new Map<string, SqliteStatement>();
   const database: SqliteDatabase = {

@@ -18,8 +18,13 @@ export async function connectHost(services: Services, hostId: string): Promise<F
   await agent.setController({ body: { url: services.publicUrl(), hostId, token: secrets.open<string>(host.report_sealed) } });
   await db.write(async trx => {
     const now = new Date().toISOString();
-    await trx.updateTable('hosts').set({ status: 'connected', reason: null, facts_json: JSON.stringify(facts), last_seen_at: now }).where('id', '=', hostId).execute();
-    if (host.status !== 'connected') await services.events.append(trx, 'host.connected', { kind: 'host', id: hostId }, `host ${host.name} is connected`);
+    await trx
+      .updateTable('hosts')
+      .set({ status: 'connected', reason: null, facts_json: JSON.stringify(facts), last_seen_at: now })
+      .where('id', '=', hostId)
+      .execute();
+    if (host.status !== 'connected')
+      await services.events.append(trx, 'host.connected', { kind: 'host', id: hostId }, `host ${host.name} is connected`);
   });
   return facts;
 }
@@ -40,7 +45,12 @@ export async function connectPools(services: Services, hostId: string, signal: A
 export async function connectPool(services: Services, storageId: string, hostId: string, signal: AbortSignal): Promise<void> {
   const bounded = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_SECONDS * 1000)]);
   try {
-    const out = await services.fleet.run(hostId, newId(), { kind: 'pool.connect', input: { pool: await poolRef(services, storageId), initialize: false } }, { signal: bounded, patienceSeconds: 0 });
+    const out = await services.fleet.run(
+      hostId,
+      newId(),
+      { kind: 'pool.connect', input: { pool: await poolRef(services, storageId), initialize: false } },
+      { signal: bounded, patienceSeconds: 0 },
+    );
     await services.db.write(trx => markPool(trx, services, storageId, hostId, out.capacity, null));
   } catch (error) {
     if (signal.aborted) throw error;
@@ -51,8 +61,20 @@ export async function connectPool(services: Services, storageId: string, hostId:
 }
 
 /** Notes in the row of a pool that it is connected, with its capacity, or why it is not; an event where that changed. */
-export async function markPool(trx: Trx, services: Services, storageId: string, hostId: string, capacity: Capacity | null, reason: string | null): Promise<void> {
-  const old = await trx.selectFrom('pools').select('status').where('primary_storage_id', '=', storageId).where('host_id', '=', hostId).executeTakeFirst();
+export async function markPool(
+  trx: Trx,
+  services: Services,
+  storageId: string,
+  hostId: string,
+  capacity: Capacity | null,
+  reason: string | null,
+): Promise<void> {
+  const old = await trx
+    .selectFrom('pools')
+    .select('status')
+    .where('primary_storage_id', '=', storageId)
+    .where('host_id', '=', hostId)
+    .executeTakeFirst();
   if (!old) return;
   const status = capacity ? ('connected' as const) : ('disconnected' as const);
   const measured = capacity && { total: capacity.total, available: capacity.available, measured_at: new Date().toISOString() };
@@ -65,7 +87,12 @@ export async function markPool(trx: Trx, services: Services, storageId: string, 
   if (old.status === status) return;
   const storage = await findPrimaryStorage(trx, storageId);
   const host = await findHost(trx, hostId);
-  await services.events.append(trx, `primary-storage.${status}`, { kind: 'primary-storage', id: storageId }, `primary storage ${storage.name} is ${status} on host ${host.name}${reason ? `: ${reason}` : ''}`);
+  await services.events.append(
+    trx,
+    `primary-storage.${status}`,
+    { kind: 'primary-storage', id: storageId },
+    `primary storage ${storage.name} is ${status} on host ${host.name}${reason ? `: ${reason}` : ''}`,
+  );
 }
 
 /** Notes that an agent does not answer; its pools stay as they were known and count as disconnected with it. */
@@ -74,6 +101,12 @@ export async function markHostDown(services: Services, hostId: string, error: un
   await services.db.write(async trx => {
     const host = await findHost(trx, hostId);
     await trx.updateTable('hosts').set({ status: 'disconnected', reason }).where('id', '=', hostId).execute();
-    if (host.status !== 'disconnected') await services.events.append(trx, 'host.disconnected', { kind: 'host', id: hostId }, `host ${host.name} is disconnected: ${reason}`);
+    if (host.status !== 'disconnected')
+      await services.events.append(
+        trx,
+        'host.disconnected',
+        { kind: 'host', id: hostId },
+        `host ${host.name} is disconnected: ${reason}`,
+      );
   });
 }

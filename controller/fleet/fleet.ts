@@ -26,7 +26,12 @@ export interface Fleet {
    * Runs a command on a host as the task `taskId` and returns its output. The same id finds a task that an earlier controller sent.
    * A host that does not answer is waited for, as long as the configuration says. An aborted signal cancels the task.
    */
-  run<K extends CommandKind>(hostId: string, taskId: string, message: CommandMessage<K>, options: RunOptions): Promise<CommandOutput<K>>;
+  run<K extends CommandKind>(
+    hostId: string,
+    taskId: string,
+    message: CommandMessage<K>,
+    options: RunOptions,
+  ): Promise<CommandOutput<K>>;
   /** Ends a task that may or may not be there, waits until it runs no more, and returns its last report. */
   stop(hostId: string, taskId: string): Promise<TaskReport | undefined>;
   /** Takes a batch of reports; returns the number up to which batches of this agent run are known. */
@@ -56,7 +61,12 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
     if (known) return known;
     const host = await db.read.selectFrom('hosts').select(['url', 'token_sealed']).where('id', '=', hostId).executeTakeFirst();
     if (!host) throw new CisternError('NOT_FOUND', `host ${hostId} is not known any more`);
-    const made = createClient(agentRoutes, { baseUrl: host.url, token: secrets.open<string>(host.token_sealed), timeoutSeconds: 10, unreachable: 'HOST_UNREACHABLE' });
+    const made = createClient(agentRoutes, {
+      baseUrl: host.url,
+      token: secrets.open<string>(host.token_sealed),
+      timeoutSeconds: 10,
+      unreachable: 'HOST_UNREACHABLE',
+    });
     clients.set(hostId, made);
     return made;
   };
@@ -84,7 +94,9 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
       try {
         const report = await follow(hostId, taskId, message as unknown as CommandMessage, options);
         if (report.state === 'succeeded') return findCommand(message.kind)!.output.parse(report.output) as never;
-        throw report.error ? fromProblem(report.error) : new CisternError('CANCELLED', `${message.kind} on host ${hostId} was cancelled`);
+        throw report.error
+          ? fromProblem(report.error)
+          : new CisternError('CANCELLED', `${message.kind} on host ${hostId} was cancelled`);
       } finally {
         waiters.delete(taskId);
         load.set(hostId, fleet.busy(hostId) - 1);
@@ -99,7 +111,11 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
           await delay(200);
           report = await agent.getTask({ params: { id: taskId } });
         }
-        if (!isFinal(report.state)) throw new CisternError('TIMEOUT', `cancelling task ${taskId} on host ${hostId}: it still runs after ${CANCEL_SECONDS} s`);
+        if (!isFinal(report.state))
+          throw new CisternError(
+            'TIMEOUT',
+            `cancelling task ${taskId} on host ${hostId}: it still runs after ${CANCEL_SECONDS} s`,
+          );
         return report;
       } catch (error) {
         if (error instanceof CisternError && (error.code === 'TASK_UNKNOWN' || error.code === 'NOT_FOUND')) return undefined;
@@ -108,7 +124,12 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
     },
   };
 
-  const follow = async (hostId: string, taskId: string, message: CommandMessage, { signal, onProgress, patienceSeconds = retrySeconds }: RunOptions): Promise<TaskReport> => {
+  const follow = async (
+    hostId: string,
+    taskId: string,
+    message: CommandMessage,
+    { signal, onProgress, patienceSeconds = retrySeconds }: RunOptions,
+  ): Promise<TaskReport> => {
     let last: TaskReport | undefined;
     let wake: () => void = () => {};
     const take = (report: TaskReport) => {

@@ -19,7 +19,8 @@ export async function keepHeartbeats(services: Services, signal: AbortSignal): P
       if (loops.has(id)) continue;
       const loop = watchHost(services, id, signal)
         .catch(error => {
-          if (!signal.aborted) services.log.error({ err: error, hostId: id }, 'the heartbeat of a host failed unexpectedly; it starts again');
+          if (!signal.aborted)
+            services.log.error({ err: error, hostId: id }, 'the heartbeat of a host failed unexpectedly; it starts again');
         })
         .finally(() => loops.delete(id));
       loops.set(id, loop);
@@ -36,7 +37,11 @@ async function watchHost(services: Services, hostId: string, signal: AbortSignal
   // the first answer after a start of the controller connects everything again: it may have missed what happened meanwhile
   let startedAt: string | undefined;
   while (!signal.aborted) {
-    const host = await services.db.read.selectFrom('hosts').select(['status', 'name']).where('id', '=', hostId).executeTakeFirst();
+    const host = await services.db.read
+      .selectFrom('hosts')
+      .select(['status', 'name'])
+      .where('id', '=', hostId)
+      .executeTakeFirst();
     if (!host) return;
     try {
       const agent = await services.fleet.client(hostId);
@@ -47,7 +52,9 @@ async function watchHost(services: Services, hostId: string, signal: AbortSignal
         await connectPools(services, hostId, signal);
         startedAt = facts.startedAt;
       } else {
-        await services.db.write(trx => trx.updateTable('hosts').set({ last_seen_at: new Date().toISOString() }).where('id', '=', hostId).execute());
+        await services.db.write(trx =>
+          trx.updateTable('hosts').set({ last_seen_at: new Date().toISOString() }).where('id', '=', hostId).execute(),
+        );
       }
     } catch (error) {
       if (signal.aborted) return;

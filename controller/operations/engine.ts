@@ -59,7 +59,8 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     if (!row) throw new CisternError('NOT_FOUND', `operation ${id} is not known`);
     return row;
   };
-  const get = async (id: string): Promise<Operation> => toOperation(await find(id), await readSteps(db.read, id), running.get(id)?.live);
+  const get = async (id: string): Promise<Operation> =>
+    toOperation(await find(id), await readSteps(db.read, id), running.get(id)?.live);
 
   const pump = () => {
     while (running.size < RUNNING && !shutdown.signal.aborted) {
@@ -76,7 +77,12 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     if (row.state === 'cancelling') abort.abort(CANCELLED());
     metrics.operationsRunning.inc({ kind: row.kind });
     const ended = drive(row, live, abort)
-      .catch(error => log.error({ operation: row.id, err: error }, 'an operation could not be driven to its end; it is taken up again at the next start'))
+      .catch(error =>
+        log.error(
+          { operation: row.id, err: error },
+          'an operation could not be driven to its end; it is taken up again at the next start',
+        ),
+      )
       .finally(() => {
         running.delete(row.id);
         metrics.operationsRunning.dec({ kind: row.kind });
@@ -88,13 +94,17 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
 
   const drive = async (row: Row<'operations'>, live: Live, abort: AbortController): Promise<void> => {
     const workflow = byKind.get(row.kind);
-    if (!workflow) throw new CisternError('INTERNAL', `operation ${row.id} is of the kind ${row.kind}, which this version does not know`);
+    if (!workflow)
+      throw new CisternError('INTERNAL', `operation ${row.id} is of the kind ${row.kind}, which this version does not know`);
     const fresh = row.state === 'queued';
     const steps = fresh ? [] : await readSteps(db.read, row.id);
-    const done = new Map(steps.map(step => [step.name, step.result_json === null ? undefined : (JSON.parse(step.result_json) as unknown)]));
+    const done = new Map(
+      steps.map(step => [step.name, step.result_json === null ? undefined : (JSON.parse(step.result_json) as unknown)]),
+    );
     const undoneBefore = row.state === 'undoing' ? (JSON.parse(row.error_json!) as Problem) : undefined;
     const signal = AbortSignal.any([abort.signal, shutdown.signal]);
-    const replayed = undoneBefore && new CisternError(undoneBefore.code as 'INTERNAL', undoneBefore.detail, { action: undoneBefore.action });
+    const replayed =
+      undoneBefore && new CisternError(undoneBefore.code as 'INTERNAL', undoneBefore.detail, { action: undoneBefore.action });
     const driven = createRun({ id: row.id, services, locks, live, changed: () => changes.emit(row.id), done, signal, replayed });
     try {
       await workflow.run(driven.run, services.secrets.open(row.plan_sealed));
@@ -102,7 +112,8 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     } catch (error) {
       if (shutdown.signal.aborted) return;
       const problem = toProblem(error);
-      if (problem.code === 'INTERNAL') log.error({ operation: row.id, kind: row.kind, err: error }, 'an operation failed unexpectedly');
+      if (problem.code === 'INTERNAL')
+        log.error({ operation: row.id, kind: row.kind, err: error }, 'an operation failed unexpectedly');
       await setState(row, 'undoing', problem);
       try {
         await driven.undoAll(shutdown.signal);
@@ -114,7 +125,13 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       await end(row, state, { error_json: JSON.stringify(problem) }, `${row.kind} ${state}: ${problem.detail}`);
       return;
     }
-    await end(row, 'succeeded', { output_json: JSON.stringify(driven.ending.output) }, `${row.kind} succeeded`, driven.ending.work);
+    await end(
+      row,
+      'succeeded',
+      { output_json: JSON.stringify(driven.ending.output) },
+      `${row.kind} succeeded`,
+      driven.ending.work,
+    );
   };
 
   const setState = async (row: Row<'operations'>, state: OperationState, problem?: Problem) => {
@@ -129,7 +146,13 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
   };
 
   /** The one transaction that ends an operation: its state, its locks and reservations, its last changes and the event. */
-  const end = async (row: Row<'operations'>, state: OperationState, set: Partial<Row<'operations'>>, message: string, work?: (trx: Trx) => Promise<void>) => {
+  const end = async (
+    row: Row<'operations'>,
+    state: OperationState,
+    set: Partial<Row<'operations'>>,
+    message: string,
+    work?: (trx: Trx) => Promise<void>,
+  ) => {
     await db.write(async trx => {
       await work?.(trx);
       await trx
@@ -156,7 +179,12 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     async list(rows) {
       if (rows.length === 0) return [];
       const ids = rows.map(row => row.id);
-      const steps = await db.read.selectFrom('steps').selectAll().where('operation_id', 'in', ids).orderBy('finished_at').execute();
+      const steps = await db.read
+        .selectFrom('steps')
+        .selectAll()
+        .where('operation_id', 'in', ids)
+        .orderBy('finished_at')
+        .execute();
       const byOperation = Map.groupBy(steps, step => step.operation_id);
       return rows.map(row => toOperation(row, byOperation.get(row.id) ?? [], running.get(row.id)?.live));
     },
@@ -166,8 +194,16 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       const requestHash = services.secrets.fingerprint([workflow.kind, request]);
       const { row, isNew } = await db.write(async trx => {
         if (options.idempotencyKey !== undefined) {
-          const known = await trx.selectFrom('operations').selectAll().where('idempotency_key', '=', options.idempotencyKey).executeTakeFirst();
-          if (known && known.request_hash !== requestHash) throw new CisternError('IDEMPOTENCY_MISMATCH', `the key ${options.idempotencyKey} belongs to operation ${known.id} with another request`);
+          const known = await trx
+            .selectFrom('operations')
+            .selectAll()
+            .where('idempotency_key', '=', options.idempotencyKey)
+            .executeTakeFirst();
+          if (known && known.request_hash !== requestHash)
+            throw new CisternError(
+              'IDEMPOTENCY_MISMATCH',
+              `the key ${options.idempotencyKey} belongs to operation ${known.id} with another request`,
+            );
           if (known) return { row: known, isNew: false };
         }
         const id = newId();
@@ -188,7 +224,10 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
           created_at: new Date().toISOString(),
           finished_at: null,
         };
-        await trx.insertInto('operations').values({ ...made, state: 'running' }).execute();
+        await trx
+          .insertInto('operations')
+          .values({ ...made, state: 'running' })
+          .execute();
         return { row: made, isNew: true };
       });
       if (!isNew) return get(row.id);
@@ -219,7 +258,14 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       const row = await find(id);
       if (isEnded(row.state)) throw new CisternError('WRONG_STATE', `operation ${id} has ended already: it is ${row.state}`);
       if (row.state === 'running' || row.state === 'queued') {
-        const changed = await db.write(trx => trx.updateTable('operations').set({ state: 'cancelling' }).where('id', '=', id).where('state', 'in', ['running', 'queued']).executeTakeFirst());
+        const changed = await db.write(trx =>
+          trx
+            .updateTable('operations')
+            .set({ state: 'cancelling' })
+            .where('id', '=', id)
+            .where('state', 'in', ['running', 'queued'])
+            .executeTakeFirst(),
+        );
         if (changed.numUpdatedRows > 0n) {
           const waiting = queue.find(other => other.id === id);
           if (waiting) waiting.state = 'cancelling';
@@ -230,7 +276,8 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     },
     async retry(id, options) {
       const row = await find(id);
-      if (row.state !== 'failed' && row.state !== 'cancelled') throw new CisternError('WRONG_STATE', `operation ${id} is ${row.state}; only a failed or cancelled one can be retried`);
+      if (row.state !== 'failed' && row.state !== 'cancelled')
+        throw new CisternError('WRONG_STATE', `operation ${id} is ${row.state}; only a failed or cancelled one can be retried`);
       const workflow = byKind.get(row.kind) as Workflow<unknown, unknown> | undefined;
       if (!workflow) throw new CisternError('WRONG_STATE', `this version does not know operations of the kind ${row.kind}`);
       return engine.start(workflow, services.secrets.open<unknown>(row.request_sealed), { ...options, retryOf: id });
@@ -240,7 +287,12 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       return () => changes.off(id, listener);
     },
     async resume() {
-      const rows = await db.read.selectFrom('operations').selectAll().where('finished_at', 'is', null).orderBy('created_at').execute();
+      const rows = await db.read
+        .selectFrom('operations')
+        .selectAll()
+        .where('finished_at', 'is', null)
+        .orderBy('created_at')
+        .execute();
       for (const row of rows) enqueue(row);
       if (rows.length > 0) log.info({ operations: rows.length }, 'operations of an earlier run are taken up again');
     },

@@ -6,7 +6,8 @@ import { poolRef, storeRef } from '../fleet/refs.ts';
 import type { Run } from './workflow.ts';
 
 /** Something half made that lies on a storage, seen through one host. */
-export type Waste = { kind: 'image'; storeId: string; imageId: string } | { kind: 'volumes'; storageId: string; volumeIds: string[] };
+export type Waste =
+  { kind: 'image'; storeId: string; imageId: string } | { kind: 'volumes'; storageId: string; volumeIds: string[] };
 
 const toCommand = async (services: Services, waste: Waste): Promise<CommandMessage> =>
   waste.kind === 'image'
@@ -17,11 +18,24 @@ const toCommand = async (services: Services, waste: Waste): Promise<CommandMessa
 export async function discard(op: Run, hostId: string, waste: Waste): Promise<void> {
   const { services } = op;
   try {
-    await op.task('remove', hostId, waste.kind === 'image' ? 'image.remove' : 'volume.delete', async () => (await toCommand(services, waste)).input as never);
+    await op.task(
+      'remove',
+      hostId,
+      waste.kind === 'image' ? 'image.remove' : 'volume.delete',
+      async () => (await toCommand(services, waste)).input as never,
+    );
   } catch (error) {
     if (op.signal().aborted) throw error;
-    services.log.warn({ operation: op.id, err: error, waste }, 'what the operation had begun could not be removed now; it will be removed later');
-    await services.db.write(trx => trx.insertInto('garbage').values({ id: newId(), host_id: hostId, waste_json: JSON.stringify(waste), at: new Date().toISOString() }).execute());
+    services.log.warn(
+      { operation: op.id, err: error, waste },
+      'what the operation had begun could not be removed now; it will be removed later',
+    );
+    await services.db.write(trx =>
+      trx
+        .insertInto('garbage')
+        .values({ id: newId(), host_id: hostId, waste_json: JSON.stringify(waste), at: new Date().toISOString() })
+        .execute(),
+    );
   }
 }
 

@@ -20,7 +20,8 @@ export function toOperation(row: Row<'operations'>, steps: Row<'steps'>[], live?
     finishedAt: step.finished_at,
     ...(step.result_json !== null && { result: JSON.parse(step.result_json) as unknown }),
   }));
-  if (live?.step && !isEnded(row.state)) shown.push({ name: live.step.name, state: 'running', startedAt: live.step.startedAt, finishedAt: null });
+  if (live?.step && !isEnded(row.state))
+    shown.push({ name: live.step.name, state: 'running', startedAt: live.step.startedAt, finishedAt: null });
   return {
     id: row.id,
     kind: row.kind,
@@ -40,8 +41,20 @@ export function toOperation(row: Row<'operations'>, steps: Row<'steps'>[], live?
 export const readSteps = (db: Reader, operationId: string): Promise<Row<'steps'>[]> =>
   db.selectFrom('steps').selectAll().where('operation_id', '=', operationId).orderBy('finished_at').execute();
 
-export async function writeStep(trx: Trx, operationId: string, name: string, startedAt: string, result: unknown, state: 'done' | 'failed' | 'undone' = 'done'): Promise<void> {
-  const row = { state, started_at: startedAt, finished_at: new Date().toISOString(), result_json: result === undefined ? null : JSON.stringify(result) };
+export async function writeStep(
+  trx: Trx,
+  operationId: string,
+  name: string,
+  startedAt: string,
+  result: unknown,
+  state: 'done' | 'failed' | 'undone' = 'done',
+): Promise<void> {
+  const row = {
+    state,
+    started_at: startedAt,
+    finished_at: new Date().toISOString(),
+    result_json: result === undefined ? null : JSON.stringify(result),
+  };
   await trx
     .insertInto('steps')
     .values({ operation_id: operationId, name, ...row })

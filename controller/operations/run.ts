@@ -99,7 +99,12 @@ export function createRun(options: RunOptions): Driven {
       for (let attempt = 1; ; attempt++) {
         const taskId = derivedId(id, `${name}#${attempt}`);
         // an earlier controller may have sent this task before the operation was to be ended
-        if (!undoing && (options.replayed !== undefined || signal.aborted) && !isShutdown(signal)) await services.fleet.stop(hostId, taskId).catch(error => services.log.warn({ err: error, taskId }, 'a task of an operation that ends was not confirmed as ended'));
+        if (!undoing && (options.replayed !== undefined || signal.aborted) && !isShutdown(signal))
+          await services.fleet
+            .stop(hostId, taskId)
+            .catch(error =>
+              services.log.warn({ err: error, taskId }, 'a task of an operation that ends was not confirmed as ended'),
+            );
         const startedAt = enter(name);
         try {
           const message = { kind, input: await input() } as never;

@@ -37,7 +37,13 @@ export interface Run {
   /** A step whose database changes and journal entry are one transaction. */
   tx<T>(name: string, work: (trx: Trx) => Promise<T>): Promise<T>;
   /** A command on a host as a journalled step, with progress; sent again where agent or worker died under it, unless `resend` is false. */
-  task<K extends CommandKind>(name: string, hostId: string, kind: K, input: () => Promise<CommandInput<K>>, options?: { resend: boolean }): Promise<CommandOutput<K>>;
+  task<K extends CommandKind>(
+    name: string,
+    hostId: string,
+    kind: K,
+    input: () => Promise<CommandInput<K>>,
+    options?: { resend: boolean },
+  ): Promise<CommandOutput<K>>;
   /**
    * Says how to take back what the following steps do; run in reverse order when the operation fails or is cancelled. Said before
    * the step, since a step that failed may have done a part. It must be repeatable, and may use `step`, `tx` and `task`.

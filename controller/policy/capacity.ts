@@ -13,8 +13,16 @@ export interface PoolKey {
  * The book-keeping of a pool, summed from the rows it is made of, so that it cannot drift from them; null while nobody measured it.
  * Physical figures are those of the last measurement on any host that sees the pool.
  */
-export async function poolCapacity(db: Reader, storage: Pick<Row<'primary_storages'>, 'id' | 'overcommit'>, hostId: string): Promise<PoolCapacity | null> {
-  let measured = db.selectFrom('pools').select(['total', 'available']).where('primary_storage_id', '=', storage.id).where('total', 'is not', null);
+export async function poolCapacity(
+  db: Reader,
+  storage: Pick<Row<'primary_storages'>, 'id' | 'overcommit'>,
+  hostId: string,
+): Promise<PoolCapacity | null> {
+  let measured = db
+    .selectFrom('pools')
+    .select(['total', 'available'])
+    .where('primary_storage_id', '=', storage.id)
+    .where('total', 'is not', null);
   if (hostId !== '') measured = measured.where('host_id', '=', hostId);
   const physical = await measured.orderBy('measured_at', 'desc').limit(1).executeTakeFirst();
   if (!physical) return null;
@@ -25,8 +33,18 @@ export async function poolCapacity(db: Reader, storage: Pick<Row<'primary_storag
     .where('host_id', '=', hostId)
     .groupBy('status')
     .execute();
-  const cache = await db.selectFrom('cache_entries').select(e => e.fn.sum<number | null>('size').as('bytes')).where('primary_storage_id', '=', storage.id).where('host_id', '=', hostId).executeTakeFirst();
-  const reserved = await db.selectFrom('reservations').select(e => e.fn.sum<number | null>('bytes').as('bytes')).where('primary_storage_id', '=', storage.id).where('host_id', '=', hostId).executeTakeFirst();
+  const cache = await db
+    .selectFrom('cache_entries')
+    .select(e => e.fn.sum<number | null>('size').as('bytes'))
+    .where('primary_storage_id', '=', storage.id)
+    .where('host_id', '=', hostId)
+    .executeTakeFirst();
+  const reserved = await db
+    .selectFrom('reservations')
+    .select(e => e.fn.sum<number | null>('bytes').as('bytes'))
+    .where('primary_storage_id', '=', storage.id)
+    .where('host_id', '=', hostId)
+    .executeTakeFirst();
   return {
     total: physical.total!,
     available: physical.available!,
@@ -53,7 +71,8 @@ export function lacksRoom(capacity: PoolCapacity, wanted: Wanted, physicalThresh
     return `${wanted.virtual} bytes more would provision ${capacity.provisioned + wanted.virtual} of ${Math.floor(limit)} bytes (${capacity.total} x over-commit ${capacity.overcommit})`;
   const floor = capacity.total * (1 - physicalThreshold);
   const left = capacity.available - capacity.reserved - wanted.physical;
-  if (left < floor) return `${Math.max(0, Math.floor(left))} bytes would be left of ${capacity.total}, below the physical threshold of ${physicalThreshold}`;
+  if (left < floor)
+    return `${Math.max(0, Math.floor(left))} bytes would be left of ${capacity.total}, below the physical threshold of ${physicalThreshold}`;
   return undefined;
 }
 
@@ -63,12 +82,22 @@ export async function reserve(trx: Trx, operationId: string, pool: PoolKey, byte
   await trx
     .insertInto('reservations')
     .values({ operation_id: operationId, primary_storage_id: pool.storageId, host_id: pool.hostId, bytes })
-    .onConflict(c => c.columns(['operation_id', 'primary_storage_id', 'host_id']).doUpdateSet(e => ({ bytes: e('reservations.bytes', '+', bytes) })))
+    .onConflict(c =>
+      c
+        .columns(['operation_id', 'primary_storage_id', 'host_id'])
+        .doUpdateSet(e => ({ bytes: e('reservations.bytes', '+', bytes) })),
+    )
     .execute();
 }
 
 /** Throws NO_CAPACITY where a pool that must be used has no room, or was never measured. */
-export async function demandRoom(trx: Trx, storage: Row<'primary_storages'>, hostId: string, wanted: Wanted, physicalThreshold: number): Promise<void> {
+export async function demandRoom(
+  trx: Trx,
+  storage: Row<'primary_storages'>,
+  hostId: string,
+  wanted: Wanted,
+  physicalThreshold: number,
+): Promise<void> {
   const capacity = await poolCapacity(trx, storage, hostId);
   const lack = capacity ? lacksRoom(capacity, wanted, physicalThreshold) : 'its capacity is not known yet';
   if (lack) throw new CisternError('NO_CAPACITY', `primary storage ${storage.name}: ${lack}`);

@@ -15,12 +15,27 @@ export async function evictUnderPressure(services: Services, engine: Engine): Pr
     .innerJoin('primary_storages as p', 'p.id', 'c.primary_storage_id')
     .select(['c.image_id', 'c.primary_storage_id', 'c.host_id', 'c.size', 'i.status as image_status', 'p.name as storage'])
     .where('c.status', '=', 'ready')
-    .where(e => e.not(e.exists(e.selectFrom('volumes as v').select('v.id').whereRef('v.image_id', '=', 'c.image_id').whereRef('v.primary_storage_id', '=', 'c.primary_storage_id').whereRef('v.host_id', '=', 'c.host_id'))))
+    .where(e =>
+      e.not(
+        e.exists(
+          e
+            .selectFrom('volumes as v')
+            .select('v.id')
+            .whereRef('v.image_id', '=', 'c.image_id')
+            .whereRef('v.primary_storage_id', '=', 'c.primary_storage_id')
+            .whereRef('v.host_id', '=', 'c.host_id'),
+        ),
+      ),
+    )
     .orderBy('c.last_used_at')
     .execute();
   for (const [, entries] of Map.groupBy(idle, entry => `${entry.primary_storage_id}/${entry.host_id}`)) {
     const { primary_storage_id, host_id } = entries[0]!;
-    let pool = db.read.selectFrom('pools').select(['total', 'available']).where('primary_storage_id', '=', primary_storage_id).where('total', 'is not', null);
+    let pool = db.read
+      .selectFrom('pools')
+      .select(['total', 'available'])
+      .where('primary_storage_id', '=', primary_storage_id)
+      .where('total', 'is not', null);
     if (host_id !== '') pool = pool.where('host_id', '=', host_id);
     const measured = await pool.orderBy('measured_at', 'desc').executeTakeFirst();
     if (!measured?.total) continue;
@@ -30,7 +45,11 @@ export async function evictUnderPressure(services: Services, engine: Engine): Pr
       const goes = entry.image_status === 'deleted' || (pressed && used > measured.total * config.cacheLowWatermark);
       if (!goes) continue;
       try {
-        await engine.start(evictFromCache, { image: entry.image_id, primaryStorage: primary_storage_id, ...(host_id !== '' && { host: host_id }) });
+        await engine.start(evictFromCache, {
+          image: entry.image_id,
+          primaryStorage: primary_storage_id,
+          ...(host_id !== '' && { host: host_id }),
+        });
         used -= entry.size ?? 0;
       } catch (error) {
         // a volume came to stand on it meanwhile, or its host is away: it stays

@@ -17,37 +17,67 @@ export async function measurePool(services: Services, storageId: string, signal:
   for (const hostId of storage.shared ? hosts.slice(0, 1) : hosts) {
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(MEASURE_SECONDS * 1000)]);
     try {
-      const usage = await services.fleet.run(hostId, newId(), { kind: 'pool.usage', input: { pool: await poolRef(services, storageId) } }, { signal: bounded, patienceSeconds: 0 });
+      const usage = await services.fleet.run(
+        hostId,
+        newId(),
+        { kind: 'pool.usage', input: { pool: await poolRef(services, storageId) } },
+        { signal: bounded, patienceSeconds: 0 },
+      );
       await services.db.write(async trx => {
         await markPool(trx, services, storageId, hostId, usage.capacity, null);
-        for (const { id, allocated } of [...usage.volumes, ...usage.trash]) await trx.updateTable('volumes').set({ allocated }).where('id', '=', id).where('primary_storage_id', '=', storageId).execute();
+        for (const { id, allocated } of [...usage.volumes, ...usage.trash])
+          await trx
+            .updateTable('volumes')
+            .set({ allocated })
+            .where('id', '=', id)
+            .where('primary_storage_id', '=', storageId)
+            .execute();
         for (const { imageId, allocated } of usage.cache) {
-          await trx.updateTable('cache_entries').set({ size: allocated }).where('image_id', '=', imageId).where('primary_storage_id', '=', storageId).where('host_id', '=', storage.shared ? '' : hostId).where('status', '=', 'ready').execute();
+          await trx
+            .updateTable('cache_entries')
+            .set({ size: allocated })
+            .where('image_id', '=', imageId)
+            .where('primary_storage_id', '=', storageId)
+            .where('host_id', '=', storage.shared ? '' : hostId)
+            .where('status', '=', 'ready')
+            .execute();
         }
       });
     } catch (error) {
       if (signal.aborted) throw error;
       services.log.warn({ err: error, storage: storage.name, hostId }, 'a primary storage could not be measured');
-      if (error instanceof CisternError && ['POOL_UNAVAILABLE', 'POOL_IDENTITY', 'MOUNT_FAILED'].includes(error.code)) await services.db.write(trx => markPool(trx, services, storageId, hostId, null, error.message));
+      if (error instanceof CisternError && ['POOL_UNAVAILABLE', 'POOL_IDENTITY', 'MOUNT_FAILED'].includes(error.code))
+        await services.db.write(trx => markPool(trx, services, storageId, hostId, null, error.message));
     }
   }
 }
 
 /** Checks every enabled backup storage from some host and notes its capacity, or why it cannot be used. */
 export async function measureStores(services: Services, signal: AbortSignal): Promise<void> {
-  const stores = await services.db.read.selectFrom('backup_storages').select(['id', 'name']).where('state', '=', 'enabled').where('status', '<>', 'connecting').execute();
+  const stores = await services.db.read
+    .selectFrom('backup_storages')
+    .select(['id', 'name'])
+    .where('state', '=', 'enabled')
+    .where('status', '<>', 'connecting')
+    .execute();
   for (const store of stores) {
     signal.throwIfAborted();
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(60_000)]);
     try {
       const host = await anyHost(services.db.read, services.fleet);
-      const out = await services.fleet.run(host.id, newId(), { kind: 'store.connect', input: { store: await storeRef(services, store.id) } }, { signal: bounded, patienceSeconds: 0 });
+      const out = await services.fleet.run(
+        host.id,
+        newId(),
+        { kind: 'store.connect', input: { store: await storeRef(services, store.id) } },
+        { signal: bounded, patienceSeconds: 0 },
+      );
       await services.db.write(trx => markStore(trx, store.id, out));
     } catch (error) {
       if (signal.aborted) throw error;
       services.log.warn({ err: error, store: store.name }, 'a backup storage could not be checked');
       // a host that is away says nothing of the storage
-      if (error instanceof CisternError && (error.code.startsWith('STORE_') || error.code === 'OBJECT_MISSING')) await services.db.write(trx => markStore(trx, store.id, error));
+      if (error instanceof CisternError && (error.code.startsWith('STORE_') || error.code === 'OBJECT_MISSING'))
+        await services.db.write(trx => markStore(trx, store.id, error));
     }
   }
 }

@@ -37,7 +37,12 @@ export async function workerFor(db: Reader, fleet: Fleet, pool: PoolKey): Promis
   const host = pool.hostId === '' ? all[0] : all.find(id => id === pool.hostId);
   if (host) return host;
   const storage = await findPrimaryStorage(db, pool.storageId);
-  throw new CisternError('NO_HOST', pool.hostId === '' ? `no connected and enabled host sees primary storage ${storage.name}` : `host ${(await findHost(db, pool.hostId)).name}, on which this part of ${storage.name} lies, is not connected and enabled`);
+  throw new CisternError(
+    'NO_HOST',
+    pool.hostId === ''
+      ? `no connected and enabled host sees primary storage ${storage.name}`
+      : `host ${(await findHost(db, pool.hostId)).name}, on which this part of ${storage.name} lies, is not connected and enabled`,
+  );
 }
 
 export interface PlacementRequest {
@@ -52,9 +57,17 @@ export interface PlacementRequest {
  * Chooses where new volumes go: pools that have the image cached come first, then the least used ones. Throws NO_STORAGE with the
  * reason for each storage that was passed over.
  */
-export async function place(db: Reader, fleet: Fleet, request: PlacementRequest, physicalThreshold: number): Promise<Place & { cached: boolean }> {
+export async function place(
+  db: Reader,
+  fleet: Fleet,
+  request: PlacementRequest,
+  physicalThreshold: number,
+): Promise<Place & { cached: boolean }> {
   const host = request.host === undefined ? undefined : await findHost(db, request.host);
-  const storages = request.storage === undefined ? await db.selectFrom('primary_storages').selectAll().orderBy('name').execute() : [await findPrimaryStorage(db, request.storage)];
+  const storages =
+    request.storage === undefined
+      ? await db.selectFrom('primary_storages').selectAll().orderBy('name').execute()
+      : [await findPrimaryStorage(db, request.storage)];
   const passed: string[] = [];
   const candidates: Candidate[] = [];
   for (const storage of storages) {
@@ -69,16 +82,29 @@ export async function place(db: Reader, fleet: Fleet, request: PlacementRequest,
       const cached = request.image !== undefined && (await isCached(db, request.image.id, { storageId: storage.id, hostId }));
       const physical = request.wanted.physical + (request.image && !cached ? request.image.size : 0);
       const capacity = await poolCapacity(db, storage, hostId);
-      const lack = capacity ? lacksRoom(capacity, { ...request.wanted, physical }, physicalThreshold) : 'its capacity is not known yet';
+      const lack = capacity
+        ? lacksRoom(capacity, { ...request.wanted, physical }, physicalThreshold)
+        : 'its capacity is not known yet';
       if (lack) passed.push(`${storage.name}: ${lack}`);
-      else candidates.push({ storage, storageId: storage.id, hostId, workerHostId, cached, used: 1 - (capacity!.available - capacity!.reserved) / Math.max(1, capacity!.total) });
+      else
+        candidates.push({
+          storage,
+          storageId: storage.id,
+          hostId,
+          workerHostId,
+          cached,
+          used: 1 - (capacity!.available - capacity!.reserved) / Math.max(1, capacity!.total),
+        });
     }
   }
   candidates.sort((a, b) => Number(b.cached) - Number(a.cached) || a.used - b.used);
   const best = candidates[0];
   if (best) return best;
   const only = request.storage !== undefined && passed.some(reason => reason.includes('bytes'));
-  throw new CisternError(only ? 'NO_CAPACITY' : 'NO_STORAGE', passed.length > 0 ? passed.join('; ') : 'there is no primary storage');
+  throw new CisternError(
+    only ? 'NO_CAPACITY' : 'NO_STORAGE',
+    passed.length > 0 ? passed.join('; ') : 'there is no primary storage',
+  );
 }
 
 export async function isCached(db: Reader, imageId: string, pool: PoolKey): Promise<boolean> {
@@ -96,10 +122,16 @@ export async function isCached(db: Reader, imageId: string, pool: PoolKey): Prom
 export async function anyHost(db: Reader, fleet: Fleet, ref?: string): Promise<Row<'hosts'>> {
   if (ref !== undefined) {
     const host = await findHost(db, ref);
-    if (host.status !== 'connected' || host.state !== 'enabled') throw new CisternError('NO_HOST', `host ${host.name} is ${host.status} and ${host.state}`);
+    if (host.status !== 'connected' || host.state !== 'enabled')
+      throw new CisternError('NO_HOST', `host ${host.name} is ${host.status} and ${host.state}`);
     return host;
   }
-  const hosts = await db.selectFrom('hosts').selectAll().where('status', '=', 'connected').where('state', '=', 'enabled').execute();
+  const hosts = await db
+    .selectFrom('hosts')
+    .selectAll()
+    .where('status', '=', 'connected')
+    .where('state', '=', 'enabled')
+    .execute();
   const best = hosts.sort((a, b) => fleet.busy(a.id) - fleet.busy(b.id))[0];
   if (!best) throw new CisternError('NO_HOST', 'no host is connected and enabled');
   return best;

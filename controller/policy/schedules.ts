@@ -7,14 +7,27 @@ import { evictUnderPressure } from './eviction.ts';
 import { measurePool, measureStores } from './measure.ts';
 
 /** The regular work, by name. Each may also be run by hand. */
-export const JOBS: Record<'capacity' | 'trash' | 'cache' | 'prune', (services: Services, engine: Engine, signal: AbortSignal) => Promise<void>> = {
+export const JOBS: Record<
+  'capacity' | 'trash' | 'cache' | 'prune',
+  (services: Services, engine: Engine, signal: AbortSignal) => Promise<void>
+> = {
   async capacity(services, _engine, signal) {
-    const storages = await services.db.read.selectFrom('primary_storages').select('id').where('state', '<>', 'disabled').execute();
+    const storages = await services.db.read
+      .selectFrom('primary_storages')
+      .select('id')
+      .where('state', '<>', 'disabled')
+      .execute();
     await Promise.all([...storages.map(storage => measurePool(services, storage.id, signal)), measureStores(services, signal)]);
   },
   async trash(services, engine, signal) {
     const before = new Date(Date.now() - services.config.trashHours * 3600_000).toISOString();
-    const old = await services.db.read.selectFrom('volumes').select('id').where('status', '=', 'deleted').where('deleted_at', '<=', before).limit(1).executeTakeFirst();
+    const old = await services.db.read
+      .selectFrom('volumes')
+      .select('id')
+      .where('status', '=', 'deleted')
+      .where('deleted_at', '<=', before)
+      .limit(1)
+      .executeTakeFirst();
     if (old) await engine.start(emptyTrash, { before });
     await sweepGarbage(services, signal);
   },
@@ -22,14 +35,19 @@ export const JOBS: Record<'capacity' | 'trash' | 'cache' | 'prune', (services: S
   async prune(services) {
     const before = new Date(Date.now() - services.config.operationDays * 86_400_000).toISOString();
     await services.db.write(async trx => {
-      await trx.deleteFrom('steps').where('operation_id', 'in', e => e.selectFrom('operations').select('id').where('finished_at', '<', before)).execute();
+      await trx
+        .deleteFrom('steps')
+        .where('operation_id', 'in', e => e.selectFrom('operations').select('id').where('finished_at', '<', before))
+        .execute();
       await trx.deleteFrom('operations').where('finished_at', '<', before).execute();
       await trx.deleteFrom('events').where('at', '<', before).execute();
       // an image whose last copy has gone is remembered no longer
       await trx
         .deleteFrom('images')
         .where('status', '=', 'deleted')
-        .where('id', 'not in', e => e.selectFrom('volumes').select('image_id').where('image_id', 'is not', null).$castTo<{ image_id: string }>())
+        .where('id', 'not in', e =>
+          e.selectFrom('volumes').select('image_id').where('image_id', 'is not', null).$castTo<{ image_id: string }>(),
+        )
         .where('id', 'not in', e => e.selectFrom('cache_entries').select('image_id'))
         .execute();
     });

@@ -13,7 +13,12 @@ interface Plan {
   hostId: string;
 }
 
-const reached = (capacity: Capacity | null) => ({ status: 'connected' as const, reason: null, total: capacity?.total ?? null, available: capacity?.available ?? null });
+const reached = (capacity: Capacity | null) => ({
+  status: 'connected' as const,
+  reason: null,
+  total: capacity?.total ?? null,
+  available: capacity?.available ?? null,
+});
 
 /** Adds a backup storage: a host must reach it, read it and write it. */
 export const addBackupStorage: Workflow<{ name: string; type: string; config: Record<string, unknown> }, Plan> = {
@@ -43,9 +48,19 @@ export const addBackupStorage: Workflow<{ name: string; type: string; config: Re
     return { plan: { storeId: id, hostId: host.id }, resources: [{ kind: 'backup-storage', id }] };
   },
   async run(op, plan) {
-    op.undo('forget the backup storage', async () => void (await op.services.db.write(trx => trx.deleteFrom('backup_storages').where('id', '=', plan.storeId).execute())));
-    const out = await op.task('connect', plan.hostId, 'store.connect', async () => ({ store: await storeRef(op.services, plan.storeId) }));
-    op.finish({ backupStorageId: plan.storeId, capacity: out.capacity }, async trx => void (await trx.updateTable('backup_storages').set(reached(out.capacity)).where('id', '=', plan.storeId).execute()));
+    op.undo(
+      'forget the backup storage',
+      async () =>
+        void (await op.services.db.write(trx => trx.deleteFrom('backup_storages').where('id', '=', plan.storeId).execute())),
+    );
+    const out = await op.task('connect', plan.hostId, 'store.connect', async () => ({
+      store: await storeRef(op.services, plan.storeId),
+    }));
+    op.finish(
+      { backupStorageId: plan.storeId, capacity: out.capacity },
+      async trx =>
+        void (await trx.updateTable('backup_storages').set(reached(out.capacity)).where('id', '=', plan.storeId).execute()),
+    );
   },
 };
 
@@ -58,9 +73,17 @@ export const refreshBackupStorage: Workflow<{ ref: string }, Plan> = {
     return { plan: { storeId: store.id, hostId: host.id }, resources: [{ kind: 'backup-storage', id: store.id }] };
   },
   async run(op, plan) {
-    op.undo('mark it as disconnected', () => op.services.db.write(trx => markStoreDown(trx, plan.storeId, 'the last check failed')));
-    const out = await op.task('connect', plan.hostId, 'store.connect', async () => ({ store: await storeRef(op.services, plan.storeId) }));
-    op.finish({ backupStorageId: plan.storeId, capacity: out.capacity }, async trx => void (await trx.updateTable('backup_storages').set(reached(out.capacity)).where('id', '=', plan.storeId).execute()));
+    op.undo('mark it as disconnected', () =>
+      op.services.db.write(trx => markStoreDown(trx, plan.storeId, 'the last check failed')),
+    );
+    const out = await op.task('connect', plan.hostId, 'store.connect', async () => ({
+      store: await storeRef(op.services, plan.storeId),
+    }));
+    op.finish(
+      { backupStorageId: plan.storeId, capacity: out.capacity },
+      async trx =>
+        void (await trx.updateTable('backup_storages').set(reached(out.capacity)).where('id', '=', plan.storeId).execute()),
+    );
   },
 };
 
@@ -70,12 +93,22 @@ export const deleteBackupStorage: Workflow<{ ref: string }, { storeId: string }>
   async accept(trx, request, operationId) {
     const store = await findBackupStorage(trx, request.ref);
     await claimLock(trx, operationId, `backup-storage/${store.id}`, `backup storage ${store.name}`);
-    const images = await trx.selectFrom('replicas').innerJoin('images', 'images.id', 'replicas.image_id').select('images.name').where('backup_storage_id', '=', store.id).limit(3).execute();
-    if (images.length > 0) throw new CisternError('IN_USE', `images lie on backup storage ${store.name}: ${images.map(row => row.name).join(', ')}`);
+    const images = await trx
+      .selectFrom('replicas')
+      .innerJoin('images', 'images.id', 'replicas.image_id')
+      .select('images.name')
+      .where('backup_storage_id', '=', store.id)
+      .limit(3)
+      .execute();
+    if (images.length > 0)
+      throw new CisternError('IN_USE', `images lie on backup storage ${store.name}: ${images.map(row => row.name).join(', ')}`);
     return { plan: { storeId: store.id }, resources: [{ kind: 'backup-storage', id: store.id }] };
   },
   async run(op, plan) {
-    op.finish({ backupStorageId: plan.storeId }, async trx => void (await trx.deleteFrom('backup_storages').where('id', '=', plan.storeId).execute()));
+    op.finish(
+      { backupStorageId: plan.storeId },
+      async trx => void (await trx.deleteFrom('backup_storages').where('id', '=', plan.storeId).execute()),
+    );
   },
 };
 

@@ -48,9 +48,24 @@ export const addHost: Workflow<AddRequest, { hostId: string; newClusterId: strin
       })
       .execute();
     // every primary storage of the cluster is to be seen by the new host
-    const storages = await trx.selectFrom('primary_storage_clusters').select('primary_storage_id').where('cluster_id', '=', clusterId).execute();
+    const storages = await trx
+      .selectFrom('primary_storage_clusters')
+      .select('primary_storage_id')
+      .where('cluster_id', '=', clusterId)
+      .execute();
     for (const { primary_storage_id } of storages) {
-      await trx.insertInto('pools').values({ primary_storage_id, host_id: hostId, status: 'connecting', reason: null, total: null, available: null, measured_at: null }).execute();
+      await trx
+        .insertInto('pools')
+        .values({
+          primary_storage_id,
+          host_id: hostId,
+          status: 'connecting',
+          reason: null,
+          total: null,
+          available: null,
+          measured_at: null,
+        })
+        .execute();
     }
     return { plan: { hostId, newClusterId: cluster ? null : clusterId }, resources: [{ kind: 'host', id: hostId }] };
   },
@@ -62,7 +77,11 @@ export const addHost: Workflow<AddRequest, { hostId: string; newClusterId: strin
         await trx.deleteFrom('hosts').where('id', '=', plan.hostId).execute();
         if (plan.newClusterId === null) return;
         const used = await trx.selectFrom('hosts').select('id').where('cluster_id', '=', plan.newClusterId).executeTakeFirst();
-        const attached = await trx.selectFrom('primary_storage_clusters').select('cluster_id').where('cluster_id', '=', plan.newClusterId).executeTakeFirst();
+        const attached = await trx
+          .selectFrom('primary_storage_clusters')
+          .select('cluster_id')
+          .where('cluster_id', '=', plan.newClusterId)
+          .executeTakeFirst();
         if (!used && !attached) await trx.deleteFrom('clusters').where('id', '=', plan.newClusterId).execute();
       });
       services.fleet.forget(plan.hostId);
@@ -71,7 +90,8 @@ export const addHost: Workflow<AddRequest, { hostId: string; newClusterId: strin
       try {
         await connectHost(services, plan.hostId);
       } catch (error) {
-        if (error instanceof CisternError && error.code === 'UNAUTHORIZED') throw new CisternError('HOST_REFUSED', `the agent refused the token: ${error.message}`);
+        if (error instanceof CisternError && error.code === 'UNAUTHORIZED')
+          throw new CisternError('HOST_REFUSED', `the agent refused the token: ${error.message}`);
         throw error;
       }
     });
@@ -102,22 +122,46 @@ export const reconnectHost: Workflow<{ ref: string }, { hostId: string }> = {
 };
 
 /** Removes a host. Refused while volumes lie on its local pools; a host that is gone for good can be removed all the same. */
-export const removeHost: Workflow<{ ref: string }, { hostId: string; connected: boolean; storages: { id: string; name: string }[] }> = {
+export const removeHost: Workflow<
+  { ref: string },
+  { hostId: string; connected: boolean; storages: { id: string; name: string }[] }
+> = {
   kind: 'host.remove',
   async accept(trx, request, operationId) {
     const host = await findHost(trx, request.ref);
     await claimLock(trx, operationId, `host/${host.id}`, `host ${host.name}`);
-    const volumes = await trx.selectFrom('volumes').select('name').where('host_id', '=', host.id).where('status', '<>', 'deleted').limit(3).execute();
-    if (volumes.length > 0) throw new CisternError('IN_USE', `volumes lie on local pools of host ${host.name}: ${volumes.map(row => row.name).join(', ')}`);
-    const storages = await trx.selectFrom('pools').innerJoin('primary_storages as p', 'p.id', 'primary_storage_id').select(['p.id', 'p.name']).where('host_id', '=', host.id).execute();
+    const volumes = await trx
+      .selectFrom('volumes')
+      .select('name')
+      .where('host_id', '=', host.id)
+      .where('status', '<>', 'deleted')
+      .limit(3)
+      .execute();
+    if (volumes.length > 0)
+      throw new CisternError(
+        'IN_USE',
+        `volumes lie on local pools of host ${host.name}: ${volumes.map(row => row.name).join(', ')}`,
+      );
+    const storages = await trx
+      .selectFrom('pools')
+      .innerJoin('primary_storages as p', 'p.id', 'primary_storage_id')
+      .select(['p.id', 'p.name'])
+      .where('host_id', '=', host.id)
+      .execute();
     await trx.updateTable('hosts').set({ state: 'disabled' }).where('id', '=', host.id).execute();
-    return { plan: { hostId: host.id, connected: host.status === 'connected', storages }, resources: [{ kind: 'host', id: host.id }] };
+    return {
+      plan: { hostId: host.id, connected: host.status === 'connected', storages },
+      resources: [{ kind: 'host', id: host.id }],
+    };
   },
   async run(op, plan) {
     const { fleet } = op.services;
     if (plan.connected) {
       for (const storage of plan.storages) {
-        await op.task(`disconnect ${storage.name}`, plan.hostId, 'pool.disconnect', async () => ({ pool: await poolRef(op.services, storage.id), forget: false }));
+        await op.task(`disconnect ${storage.name}`, plan.hostId, 'pool.disconnect', async () => ({
+          pool: await poolRef(op.services, storage.id),
+          forget: false,
+        }));
       }
     }
     op.finish({ hostId: plan.hostId }, async trx => {

@@ -11,7 +11,8 @@ import { anyHost, workerFor } from '../policy/placement.ts';
 import { chooseStores, poolRef, storeRef } from '../fleet/refs.ts';
 import { claimVolume } from './volume.ts';
 
-type Source = { type: 'url'; url: string } | { type: 'upload'; size?: number } | { type: 'object'; backupStorage: string; path: string };
+type Source =
+  { type: 'url'; url: string } | { type: 'upload'; size?: number } | { type: 'object'; backupStorage: string; path: string };
 
 export interface ImportRequest {
   name: string;
@@ -40,14 +41,35 @@ export const IMPORT_STEP = 'import';
 /** Takes an image in on some host and publishes it on backup storages. */
 export const importImage: Workflow<ImportRequest, ImportPlan> = {
   kind: 'image.import',
-  publicInput: request => ({ ...request, source: request.source.type === 'url' ? { type: 'url', url: withoutSecrets(request.source.url) } : request.source }),
+  publicInput: request => ({
+    ...request,
+    source: request.source.type === 'url' ? { type: 'url', url: withoutSecrets(request.source.url) } : request.source,
+  }),
   async accept(trx, request, _operationId, services) {
-    const source = request.source.type === 'object' ? { ...request.source, backupStorage: (await findBackupStorage(trx, request.source.backupStorage)).id } : request.source;
+    const source =
+      request.source.type === 'object'
+        ? { ...request.source, backupStorage: (await findBackupStorage(trx, request.source.backupStorage)).id }
+        : request.source;
     const host = await anyHost(trx, services.fleet, request.host);
     const stores = await chooseStores(trx, request.backupStorages);
-    const imageId = await claimImage(trx, request, stores.map(store => store.id));
-    const plan = { imageId, hostId: host.id, storeIds: stores.map(store => store.id), format: request.format, source, sourceFormat: request.sourceFormat ?? null, sha256: request.sha256 ?? null };
-    return { plan, resources: [{ kind: 'image', id: imageId }, ...stores.map(store => ({ kind: 'backup-storage' as const, id: store.id }))] };
+    const imageId = await claimImage(
+      trx,
+      request,
+      stores.map(store => store.id),
+    );
+    const plan = {
+      imageId,
+      hostId: host.id,
+      storeIds: stores.map(store => store.id),
+      format: request.format,
+      source,
+      sourceFormat: request.sourceFormat ?? null,
+      sha256: request.sha256 ?? null,
+    };
+    return {
+      plan,
+      resources: [{ kind: 'image', id: imageId }, ...stores.map(store => ({ kind: 'backup-storage' as const, id: store.id }))],
+    };
   },
   async run(op, plan) {
     const { services } = op;
@@ -94,13 +116,30 @@ export const uploadVolume: Workflow<UploadRequest, UploadPlan> = {
   kind: 'volume.upload',
   async accept(trx, request, operationId, services) {
     const volume = await claimVolume(trx, operationId, request.ref);
-    if (request.compress && request.format === 'raw') throw new CisternError('BAD_REQUEST', 'compress: a raw image cannot be compressed; choose the format qcow2');
+    if (request.compress && request.format === 'raw')
+      throw new CisternError('BAD_REQUEST', 'compress: a raw image cannot be compressed; choose the format qcow2');
     const hostId = await workerFor(trx, services.fleet, { storageId: volume.primary_storage_id, hostId: volume.host_id });
     const stores = await chooseStores(trx, request.backupStorages);
     const storeIds = stores.map(store => store.id);
     const imageId = await claimImage(trx, { ...request, media: request.media ?? volume.kind }, storeIds);
-    const plan = { imageId, hostId, storeIds, volumeId: volume.id, layerId: volume.layer_id, storageId: volume.primary_storage_id, format: request.format, compress: request.compress };
-    return { plan, resources: [{ kind: 'volume', id: volume.id }, { kind: 'image', id: imageId }, ...storeIds.map(id => ({ kind: 'backup-storage' as const, id }))] };
+    const plan = {
+      imageId,
+      hostId,
+      storeIds,
+      volumeId: volume.id,
+      layerId: volume.layer_id,
+      storageId: volume.primary_storage_id,
+      format: request.format,
+      compress: request.compress,
+    };
+    return {
+      plan,
+      resources: [
+        { kind: 'volume', id: volume.id },
+        { kind: 'image', id: imageId },
+        ...storeIds.map(id => ({ kind: 'backup-storage' as const, id })),
+      ],
+    };
   },
   async run(op, plan) {
     undoImage(op, plan);
@@ -130,13 +169,21 @@ export const deleteImage: Workflow<{ ref: string }, DeletePlan> = {
     if (image.status === 'deleted') throw new CisternError('NOT_FOUND', `image ${image.name} is deleted`);
     if (image.status !== 'ready') throw new CisternError('WRONG_STATE', `image ${image.name} is ${image.status}`);
     await claimLock(trx, operationId, `image/${image.id}`, `image ${image.name}`);
-    const filling = await trx.selectFrom('cache_entries').select('status').where('image_id', '=', image.id).where('status', '=', 'creating').executeTakeFirst();
+    const filling = await trx
+      .selectFrom('cache_entries')
+      .select('status')
+      .where('image_id', '=', image.id)
+      .where('status', '=', 'creating')
+      .executeTakeFirst();
     if (filling) throw new CisternError('IN_USE', `image ${image.name} is being fetched into an image cache`);
     const replicas = await trx.selectFrom('replicas').select('backup_storage_id').where('image_id', '=', image.id).execute();
     await trx.updateTable('images').set({ status: 'deleting' }).where('id', '=', image.id).execute();
     await trx.updateTable('replicas').set({ status: 'deleting' }).where('image_id', '=', image.id).execute();
     const host = await anyHost(trx, services.fleet);
-    return { plan: { imageId: image.id, hostId: host.id, storeIds: replicas.map(row => row.backup_storage_id) }, resources: [{ kind: 'image', id: image.id }] };
+    return {
+      plan: { imageId: image.id, hostId: host.id, storeIds: replicas.map(row => row.backup_storage_id) },
+      resources: [{ kind: 'image', id: image.id }],
+    };
   },
   async run(op, plan) {
     const { db } = op.services;
@@ -147,19 +194,51 @@ export const deleteImage: Workflow<{ ref: string }, DeletePlan> = {
       });
     });
     for (const [i, storeId] of plan.storeIds.entries()) {
-      await op.task(`remove ${i + 1}`, plan.hostId, 'image.remove', async () => ({ store: await storeRef(op.services, storeId), imageId: plan.imageId }));
-      await op.tx(`forget replica ${i + 1}`, async trx => void (await trx.deleteFrom('replicas').where('image_id', '=', plan.imageId).where('backup_storage_id', '=', storeId).execute()));
+      await op.task(`remove ${i + 1}`, plan.hostId, 'image.remove', async () => ({
+        store: await storeRef(op.services, storeId),
+        imageId: plan.imageId,
+      }));
+      await op.tx(
+        `forget replica ${i + 1}`,
+        async trx =>
+          void (await trx
+            .deleteFrom('replicas')
+            .where('image_id', '=', plan.imageId)
+            .where('backup_storage_id', '=', storeId)
+            .execute()),
+      );
     }
-    op.finish({ imageId: plan.imageId }, async trx => void (await trx.updateTable('images').set({ status: 'deleted' }).where('id', '=', plan.imageId).execute()));
+    op.finish(
+      { imageId: plan.imageId },
+      async trx => void (await trx.updateTable('images').set({ status: 'deleted' }).where('id', '=', plan.imageId).execute()),
+    );
   },
 };
 
-async function claimImage(trx: Trx, request: { name: string; media: Media; format: ImageFormat }, storeIds: string[]): Promise<string> {
+async function claimImage(
+  trx: Trx,
+  request: { name: string; media: Media; format: ImageFormat },
+  storeIds: string[],
+): Promise<string> {
   await claimName(trx, 'images', 'image', request.name);
   const id = newId();
   const created_at = new Date().toISOString();
-  await trx.insertInto('images').values({ id, name: request.name, media: request.media, format: request.format, status: 'creating', size: null, virtual_size: null, digest: null, created_at }).execute();
-  for (const backup_storage_id of storeIds) await trx.insertInto('replicas').values({ image_id: id, backup_storage_id, status: 'creating', created_at }).execute();
+  await trx
+    .insertInto('images')
+    .values({
+      id,
+      name: request.name,
+      media: request.media,
+      format: request.format,
+      status: 'creating',
+      size: null,
+      virtual_size: null,
+      digest: null,
+      created_at,
+    })
+    .execute();
+  for (const backup_storage_id of storeIds)
+    await trx.insertInto('replicas').values({ image_id: id, backup_storage_id, status: 'creating', created_at }).execute();
   return id;
 }
 
@@ -177,10 +256,17 @@ function undoImage(op: Run, plan: { imageId: string; hostId: string; storeIds: s
 }
 
 function finishImage(op: Run, imageId: string, done: CommandOutput<'volume.upload'>, more: Record<string, unknown>): void {
-  op.finish({ imageId, size: done.size, virtualSize: done.virtualSize, digest: done.digest, transfers: done.transfers, ...more }, async trx => {
-    await trx.updateTable('images').set({ status: 'ready', size: done.size, virtual_size: done.virtualSize, digest: done.digest }).where('id', '=', imageId).execute();
-    await trx.updateTable('replicas').set({ status: 'ready' }).where('image_id', '=', imageId).execute();
-  });
+  op.finish(
+    { imageId, size: done.size, virtualSize: done.virtualSize, digest: done.digest, transfers: done.transfers, ...more },
+    async trx => {
+      await trx
+        .updateTable('images')
+        .set({ status: 'ready', size: done.size, virtual_size: done.virtualSize, digest: done.digest })
+        .where('id', '=', imageId)
+        .execute();
+      await trx.updateTable('replicas').set({ status: 'ready' }).where('image_id', '=', imageId).execute();
+    },
+  );
 }
 
 /** A URL without user, password and query (which may be a signature). */

@@ -3,7 +3,13 @@ import { addBackupStorage, deleteBackupStorage, refreshBackupStorage } from './b
 import { addToCache, evictFromCache } from './cache.ts';
 import { addHost, reconnectHost, removeHost } from './host.ts';
 import { deleteImage, importImage, uploadVolume } from './image.ts';
-import { addPrimaryStorage, attachPrimaryStorage, deletePrimaryStorage, detachPrimaryStorage, refreshPrimaryStorage } from './primary-storage.ts';
+import {
+  addPrimaryStorage,
+  attachPrimaryStorage,
+  deletePrimaryStorage,
+  detachPrimaryStorage,
+  refreshPrimaryStorage,
+} from './primary-storage.ts';
 import { emptyTrash } from './trash.ts';
 import { createVolumes } from './volume-create.ts';
 import { deleteVolumes, resizeVolume } from './volume.ts';

@@ -15,7 +15,12 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: string }, 
   async accept(trx, request, _operationId, services) {
     const before = request.before ?? new Date().toISOString();
     const storage = request.primaryStorage === undefined ? undefined : await findPrimaryStorage(trx, request.primaryStorage);
-    let query = trx.selectFrom('volumes').select(['primary_storage_id', 'host_id']).distinct().where('status', '=', 'deleted').where('deleted_at', '<=', before);
+    let query = trx
+      .selectFrom('volumes')
+      .select(['primary_storage_id', 'host_id'])
+      .distinct()
+      .where('status', '=', 'deleted')
+      .where('deleted_at', '<=', before);
     if (storage) query = query.where('primary_storage_id', '=', storage.id);
     const pools: Plan['pools'] = [];
     for (const row of await query.execute()) {
@@ -33,10 +38,19 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: string }, 
     let volumes = 0;
     let freed = 0;
     for (const [i, pool] of plan.pools.entries()) {
-      const out = await op.task(`purge ${i + 1}`, pool.workerHostId, 'pool.purge', async () => ({ pool: await poolRef(op.services, pool.storageId), before: plan.before }));
+      const out = await op.task(`purge ${i + 1}`, pool.workerHostId, 'pool.purge', async () => ({
+        pool: await poolRef(op.services, pool.storageId),
+        before: plan.before,
+      }));
       await op.tx(`forget ${i + 1}`, async trx => {
         // rows go by what was asked for, not by what was there: a folder that somebody removed by hand is gone as well
-        await trx.deleteFrom('volumes').where('status', '=', 'deleted').where('deleted_at', '<=', plan.before).where('primary_storage_id', '=', pool.storageId).where('host_id', '=', pool.hostId).execute();
+        await trx
+          .deleteFrom('volumes')
+          .where('status', '=', 'deleted')
+          .where('deleted_at', '<=', plan.before)
+          .where('primary_storage_id', '=', pool.storageId)
+          .where('host_id', '=', pool.hostId)
+          .execute();
         await adjustAvailable(trx, pool, out.freed);
       });
       volumes += out.removed.length;

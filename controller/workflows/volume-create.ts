@@ -40,17 +40,25 @@ export const createVolumes: Workflow<Request, Plan> = {
   async accept(trx, request, operationId, services) {
     const image = request.image === undefined ? undefined : await findImage(trx, request.image);
     if (image && image.status !== 'ready') throw new CisternError('WRONG_STATE', `image ${image.name} is ${image.status}`);
-    if (image?.media === 'iso') throw new CisternError('BAD_REQUEST', `image ${image.name} is an ISO; a volume cannot be cloned from it`);
+    if (image?.media === 'iso')
+      throw new CisternError('BAD_REQUEST', `image ${image.name} is an ISO; a volume cannot be cloned from it`);
     const least = image?.virtual_size ?? 0;
     const size = request.size ?? least;
-    if (size < least) throw new CisternError('BAD_REQUEST', `size: ${size} bytes are less than image ${image!.name} has (${least})`);
+    if (size < least)
+      throw new CisternError('BAD_REQUEST', `size: ${size} bytes are less than image ${image!.name} has (${least})`);
     if (size % 512 !== 0) throw new CisternError('BAD_REQUEST', `size: ${size} bytes are not a whole number of 512-byte sectors`);
-    const names = request.count === 1 ? [request.name] : Array.from({ length: request.count }, (_, i) => `${request.name}-${i + 1}`);
+    const names =
+      request.count === 1 ? [request.name] : Array.from({ length: request.count }, (_, i) => `${request.name}-${i + 1}`);
     await claimNames(trx, names);
     const chosen = await place(
       trx,
       services.fleet,
-      { wanted: { virtual: size * request.count, physical: 0 }, image: image && { id: image.id, size: image.size ?? 0 }, storage: request.primaryStorage, host: request.host },
+      {
+        wanted: { virtual: size * request.count, physical: 0 },
+        image: image && { id: image.id, size: image.size ?? 0 },
+        storage: request.primaryStorage,
+        host: request.host,
+      },
       services.config.physicalThreshold,
     );
     const pool = { storageId: chosen.storageId, hostId: chosen.hostId };
@@ -72,7 +80,11 @@ export const createVolumes: Workflow<Request, Plan> = {
       created_at,
       deleted_at: null,
     }));
-    for (let i = 0; i < rows.length; i += ROWS) await trx.insertInto('volumes').values(rows.slice(i, i + ROWS)).execute();
+    for (let i = 0; i < rows.length; i += ROWS)
+      await trx
+        .insertInto('volumes')
+        .values(rows.slice(i, i + ROWS))
+        .execute();
     const plan: Plan = {
       ...pool,
       workerHostId: chosen.workerHostId,
@@ -88,19 +100,42 @@ export const createVolumes: Workflow<Request, Plan> = {
     const { services } = op;
     const pool = { storageId: plan.storageId, hostId: plan.hostId };
     const ids = plan.volumes.map(volume => volume.id);
-    op.undo('forget the volumes', async () => void (await services.db.write(trx => trx.deleteFrom('volumes').where('id', 'in', ids).where('status', '=', 'creating').execute())));
+    op.undo(
+      'forget the volumes',
+      async () =>
+        void (await services.db.write(trx =>
+          trx.deleteFrom('volumes').where('id', 'in', ids).where('status', '=', 'creating').execute(),
+        )),
+    );
     if (plan.image && plan.fill) await ensureCached(op, plan.image.id, pool, plan.workerHostId);
-    op.undo('remove what was made', () => discard(op, plan.workerHostId, { kind: 'volumes', storageId: plan.storageId, volumeIds: ids }));
-    const made = await op.task('create', plan.workerHostId, 'volume.create', async (): Promise<CommandInput<'volume.create'>> => ({
-      pool: await poolRef(services, plan.storageId),
-      volumes: plan.volumes.map(({ id, layerId }) => ({ id, layerId })),
-      size: plan.size,
-      backing: plan.image && { imageId: plan.image.id, format: plan.image.format, virtualSize: plan.image.virtualSize },
-    }));
+    op.undo('remove what was made', () =>
+      discard(op, plan.workerHostId, { kind: 'volumes', storageId: plan.storageId, volumeIds: ids }),
+    );
+    const made = await op.task(
+      'create',
+      plan.workerHostId,
+      'volume.create',
+      async (): Promise<CommandInput<'volume.create'>> => ({
+        pool: await poolRef(services, plan.storageId),
+        volumes: plan.volumes.map(({ id, layerId }) => ({ id, layerId })),
+        size: plan.size,
+        backing: plan.image && { imageId: plan.image.id, format: plan.image.format, virtualSize: plan.image.virtualSize },
+      }),
+    );
     op.finish({ volumes: plan.volumes.map(({ id, name }) => ({ id, name })), size: made.size }, async trx => {
-      await trx.updateTable('volumes').set({ status: 'ready', size: made.size, allocated: made.allocated }).where('id', 'in', ids).execute();
+      await trx
+        .updateTable('volumes')
+        .set({ status: 'ready', size: made.size, allocated: made.allocated })
+        .where('id', 'in', ids)
+        .execute();
       if (plan.image) {
-        await trx.updateTable('cache_entries').set({ last_used_at: new Date().toISOString() }).where('image_id', '=', plan.image.id).where('primary_storage_id', '=', plan.storageId).where('host_id', '=', plan.hostId).execute();
+        await trx
+          .updateTable('cache_entries')
+          .set({ last_used_at: new Date().toISOString() })
+          .where('image_id', '=', plan.image.id)
+          .where('primary_storage_id', '=', plan.storageId)
+          .where('host_id', '=', plan.hostId)
+          .execute();
       }
     });
   },
@@ -111,6 +146,13 @@ async function claimNames(trx: Trx, names: string[]): Promise<void> {
   if (names.length === 1) return;
   const longest = names.at(-1)!;
   if (longest.length > 63) throw new CisternError('BAD_REQUEST', `name: "${longest}" would be longer than 63 characters`);
-  const taken = await trx.selectFrom('volumes').select('name').where('name', 'in', names).where('status', '<>', 'deleted').limit(3).execute();
-  if (taken.length > 0) throw new CisternError('NAME_TAKEN', `there are volumes of these names already: ${taken.map(row => row.name).join(', ')}`);
+  const taken = await trx
+    .selectFrom('volumes')
+    .select('name')
+    .where('name', 'in', names)
+    .where('status', '<>', 'deleted')
+    .limit(3)
+    .execute();
+  if (taken.length > 0)
+    throw new CisternError('NAME_TAKEN', `there are volumes of these names already: ${taken.map(row => row.name).join(', ')}`);
 }

@@ -31,19 +31,59 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
   kind: 'volume.resize',
   async accept(trx, request, operationId, services) {
     const volume = await claimVolume(trx, operationId, request.ref);
-    if (request.size <= volume.size) throw new CisternError('BAD_REQUEST', `size: volume ${volume.name} has ${volume.size} bytes already; volumes only grow, since shrinking would cut off data`);
-    if (request.size % 512 !== 0) throw new CisternError('BAD_REQUEST', `size: ${request.size} bytes are not a whole number of 512-byte sectors`);
+    if (request.size <= volume.size)
+      throw new CisternError(
+        'BAD_REQUEST',
+        `size: volume ${volume.name} has ${volume.size} bytes already; volumes only grow, since shrinking would cut off data`,
+      );
+    if (request.size % 512 !== 0)
+      throw new CisternError('BAD_REQUEST', `size: ${request.size} bytes are not a whole number of 512-byte sectors`);
     const storage = await findPrimaryStorage(trx, volume.primary_storage_id);
-    await demandRoom(trx, storage, volume.host_id, { virtual: request.size - volume.size, physical: 0 }, services.config.physicalThreshold);
+    await demandRoom(
+      trx,
+      storage,
+      volume.host_id,
+      { virtual: request.size - volume.size, physical: 0 },
+      services.config.physicalThreshold,
+    );
     const workerHostId = await workerFor(trx, services.fleet, { storageId: storage.id, hostId: volume.host_id });
     await trx.updateTable('volumes').set({ size: request.size }).where('id', '=', volume.id).execute();
-    return { plan: { volumeId: volume.id, layerId: volume.layer_id, storageId: storage.id, workerHostId, oldSize: volume.size, size: request.size }, resources: [{ kind: 'volume', id: volume.id }] };
+    return {
+      plan: {
+        volumeId: volume.id,
+        layerId: volume.layer_id,
+        storageId: storage.id,
+        workerHostId,
+        oldSize: volume.size,
+        size: request.size,
+      },
+      resources: [{ kind: 'volume', id: volume.id }],
+    };
   },
   async run(op, plan) {
     const { db } = op.services;
-    op.undo('keep the old size', async () => void (await db.write(trx => trx.updateTable('volumes').set({ size: plan.oldSize }).where('id', '=', plan.volumeId).execute())));
-    const out = await op.task('resize', plan.workerHostId, 'volume.resize', async () => ({ pool: await poolRef(op.services, plan.storageId), volumeId: plan.volumeId, layerId: plan.layerId, size: plan.size }));
-    op.finish({ volumeId: plan.volumeId, size: out.size }, async trx => void (await trx.updateTable('volumes').set({ size: out.size, allocated: out.allocated }).where('id', '=', plan.volumeId).execute()));
+    op.undo(
+      'keep the old size',
+      async () =>
+        void (await db.write(trx =>
+          trx.updateTable('volumes').set({ size: plan.oldSize }).where('id', '=', plan.volumeId).execute(),
+        )),
+    );
+    const out = await op.task('resize', plan.workerHostId, 'volume.resize', async () => ({
+      pool: await poolRef(op.services, plan.storageId),
+      volumeId: plan.volumeId,
+      layerId: plan.layerId,
+      size: plan.size,
+    }));
+    op.finish(
+      { volumeId: plan.volumeId, size: out.size },
+      async trx =>
+        void (await trx
+          .updateTable('volumes')
+          .set({ size: out.size, allocated: out.allocated })
+          .where('id', '=', plan.volumeId)
+          .execute()),
+    );
   },
 };
 
@@ -75,10 +115,27 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
   async run(op, plan) {
     const { db } = op.services;
     const all = plan.groups.flatMap(group => group.volumeIds);
-    op.undo('keep the volumes', async () => void (await db.write(trx => trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', all).where('status', '=', 'deleting').execute())));
+    op.undo(
+      'keep the volumes',
+      async () =>
+        void (await db.write(trx =>
+          trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', all).where('status', '=', 'deleting').execute(),
+        )),
+    );
     for (const [i, group] of plan.groups.entries()) {
-      await op.task(`trash ${i + 1}`, group.workerHostId, 'volume.delete', async () => ({ pool: await poolRef(op.services, group.storageId), volumeIds: group.volumeIds }));
-      await op.tx(`mark ${i + 1} as deleted`, async trx => void (await trx.updateTable('volumes').set({ status: 'deleted', deleted_at: new Date().toISOString() }).where('id', 'in', group.volumeIds).execute()));
+      await op.task(`trash ${i + 1}`, group.workerHostId, 'volume.delete', async () => ({
+        pool: await poolRef(op.services, group.storageId),
+        volumeIds: group.volumeIds,
+      }));
+      await op.tx(
+        `mark ${i + 1} as deleted`,
+        async trx =>
+          void (await trx
+            .updateTable('volumes')
+            .set({ status: 'deleted', deleted_at: new Date().toISOString() })
+            .where('id', 'in', group.volumeIds)
+            .execute()),
+      );
     }
     op.finish({ volumes: all });
   },

@@ -8,4 +8,6 @@ export interface Command<K extends string = string, I extends z.ZodType = z.ZodT
   output: O;
 }
 
-export const command = <const K extends string, I extends z.ZodType, O extends z.ZodType>(c: Command<K, I, O>): Command<K, I, O> => c;
+export const command = <const K extends string, I extends z.ZodType, O extends z.ZodType>(
+  c: Command<K, I, O>,
+): Command<K, I, O> => c;

@@ -7,7 +7,11 @@ import { ImageRef, StoreRef, TransferSummary } from './refs.ts';
 export const ImportSource = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('url'), url: z.url({ protocol: /^https?$/ }) }),
   z.strictObject({ type: z.literal('upload'), size: Bytes.nullable() }),
-  z.strictObject({ type: z.literal('object'), store: StoreRef, path: z.string().min(1).max(1024).describe('relative to the root of the backup storage') }),
+  z.strictObject({
+    type: z.literal('object'),
+    store: StoreRef,
+    path: z.string().min(1).max(1024).describe('relative to the root of the backup storage'),
+  }),
 ]);
 export type ImportSource = z.infer<typeof ImportSource>;
 
@@ -27,7 +31,9 @@ export const imageCommands = [
     input: z.strictObject({
       image: ImageRef,
       source: ImportSource,
-      sourceFormat: SourceFormat.nullable().describe('null: whatever the header says; raw without a partition table must be declared'),
+      sourceFormat: SourceFormat.nullable().describe(
+        'null: whatever the header says; raw without a partition table must be declared',
+      ),
       expectedSha256: Sha256.nullable().describe('of the bytes as they come in, before decompression'),
       stores: z.array(StoreRef).min(1),
     }),

@@ -23,5 +23,7 @@ export const findCommand = (kind: string): AnyCommand | undefined => byKind.get(
 /** `{kind, input}` of any known command: the body of `POST /v1/tasks`. */
 export const AnyCommandMessage = z.discriminatedUnion(
   'kind',
-  COMMANDS.map(c => z.strictObject({ kind: z.literal(c.kind), input: c.input })) as unknown as [z.ZodObject<{ kind: z.ZodLiteral<CommandKind>; input: z.ZodType }>],
+  COMMANDS.map(c => z.strictObject({ kind: z.literal(c.kind), input: c.input })) as unknown as [
+    z.ZodObject<{ kind: z.ZodLiteral<CommandKind>; input: z.ZodType }>,
+  ],
 );

@@ -13,7 +13,10 @@ export const poolCommands = [
   command({
     kind: 'pool.disconnect',
     summary: 'Unmounts the pool; its files stay',
-    input: z.strictObject({ pool: PoolRef, forget: z.boolean().describe('the pool leaves cistern: remove pool.json, which must be the only thing in use') }),
+    input: z.strictObject({
+      pool: PoolRef,
+      forget: z.boolean().describe('the pool leaves cistern: remove pool.json, which must be the only thing in use'),
+    }),
     output: z.object({}),
   }),
   command({
@@ -35,11 +38,14 @@ export const poolCommands = [
   }),
   command({
     kind: 'cache.fill',
-    summary: 'Brings an image into the pool\'s image cache; does nothing where it is there already',
+    summary: "Brings an image into the pool's image cache; does nothing where it is there already",
     input: z.strictObject({
       pool: PoolRef,
       image: z.strictObject({ id: Id, format: z.enum(['qcow2', 'raw']) }),
-      stores: z.array(z.strictObject({ id: Id, type: z.string(), config: z.record(z.string(), z.unknown()) })).min(1).describe('replicas, tried in this order'),
+      stores: z
+        .array(z.strictObject({ id: Id, type: z.string(), config: z.record(z.string(), z.unknown()) }))
+        .min(1)
+        .describe('replicas, tried in this order'),
     }),
     output: z.object({
       size: Bytes,
@@ -51,7 +57,7 @@ export const poolCommands = [
   }),
   command({
     kind: 'cache.evict',
-    summary: 'Removes an image from the pool\'s image cache',
+    summary: "Removes an image from the pool's image cache",
     input: z.strictObject({ pool: PoolRef, imageId: Id }),
     output: z.object({ freed: Bytes }),
   }),

@@ -10,8 +10,11 @@ export const volumeCommands = [
     summary: 'Makes volumes: empty, or linked clones of a cached image; all of them or none',
     input: z.strictObject({
       pool: PoolRef,
-      volumes: z.array(z.strictObject({ id: Id, layerId: Id })).min(1).max(1000),
-      size: Bytes.nullable().describe('null: the image\'s virtual size'),
+      volumes: z
+        .array(z.strictObject({ id: Id, layerId: Id }))
+        .min(1)
+        .max(1000),
+      size: Bytes.nullable().describe("null: the image's virtual size"),
       backing: z.strictObject({ imageId: Id, format: ImageFormat, virtualSize: Bytes }).nullable(),
     }),
     output: z.object({ size: Bytes, allocated: Bytes.describe('of each volume') }),

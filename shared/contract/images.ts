@@ -6,13 +6,36 @@ import { routes } from './route.ts';
 /** Where an image comes from, as the API takes it. */
 export const ImageSource = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('url'), url: z.url({ protocol: /^https?$/ }).describe('fetched by a host') }),
-  z.strictObject({ type: z.literal('upload'), size: Bytes.optional().describe('of the file that will be sent to /images/:ref/upload') }),
-  z.strictObject({ type: z.literal('object'), backupStorage: z.string(), path: z.string().min(1).max(1024).describe('of the object, relative to the root of the backup storage') }),
+  z.strictObject({
+    type: z.literal('upload'),
+    size: Bytes.optional().describe('of the file that will be sent to /images/:ref/upload'),
+  }),
+  z.strictObject({
+    type: z.literal('object'),
+    backupStorage: z.string(),
+    path: z.string().min(1).max(1024).describe('of the object, relative to the root of the backup storage'),
+  }),
 ]);
 
 export const imageRoutes = routes({
-  listImages: { method: 'get', path: '/api/v1/images', tag: 'images', summary: 'List images', query: page.extend({ media: Media.optional(), status: z.string().optional(), backupStorage: z.string().optional() }), status: 200, output: listOf(Image) },
-  getImage: { method: 'get', path: '/api/v1/images/:ref', tag: 'images', summary: 'Show an image', params: ref, status: 200, output: Image },
+  listImages: {
+    method: 'get',
+    path: '/api/v1/images',
+    tag: 'images',
+    summary: 'List images',
+    query: page.extend({ media: Media.optional(), status: z.string().optional(), backupStorage: z.string().optional() }),
+    status: 200,
+    output: listOf(Image),
+  },
+  getImage: {
+    method: 'get',
+    path: '/api/v1/images/:ref',
+    tag: 'images',
+    summary: 'Show an image',
+    params: ref,
+    status: 200,
+    output: Image,
+  },
   importImage: {
     method: 'post',
     path: '/api/v1/images',
@@ -25,7 +48,11 @@ export const imageRoutes = routes({
       source: ImageSource,
       sourceFormat: SourceFormat.optional().describe('what the source must be; else what its header says'),
       sha256: Sha256.optional().describe('expected, of the bytes as they come in'),
-      backupStorages: z.array(z.string()).max(16).default([]).describe('where replicas go; empty: the enabled one with most room'),
+      backupStorages: z
+        .array(z.string())
+        .max(16)
+        .default([])
+        .describe('where replicas go; empty: the enabled one with most room'),
       host: z.string().optional().describe('the host that does the work; else the least busy one'),
     }),
     starts: true,
@@ -43,6 +70,24 @@ export const imageRoutes = routes({
     status: 200,
     output: z.object({ received: z.int() }),
   },
-  renameImage: { method: 'patch', path: '/api/v1/images/:ref', tag: 'images', summary: 'Rename an image', params: ref, body: z.strictObject({ name: Name }), status: 200, output: Image },
-  deleteImage: { method: 'delete', path: '/api/v1/images/:ref', tag: 'images', summary: 'Delete an image from all backup storages; volumes made from it live on', params: ref, starts: true, status: 202, output: Operation },
+  renameImage: {
+    method: 'patch',
+    path: '/api/v1/images/:ref',
+    tag: 'images',
+    summary: 'Rename an image',
+    params: ref,
+    body: z.strictObject({ name: Name }),
+    status: 200,
+    output: Image,
+  },
+  deleteImage: {
+    method: 'delete',
+    path: '/api/v1/images/:ref',
+    tag: 'images',
+    summary: 'Delete an image from all backup storages; volumes made from it live on',
+    params: ref,
+    starts: true,
+    status: 202,
+    output: Operation,
+  },
 });

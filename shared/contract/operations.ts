@@ -5,15 +5,79 @@ import { listOf, page, ref } from './lists.ts';
 import { routes } from './route.ts';
 
 export const operationRoutes = routes({
-  listOperations: { method: 'get', path: '/api/v1/operations', tag: 'operations', summary: 'List operations, newest first', query: page.extend({ state: OperationState.optional(), kind: z.string().optional(), resource: z.string().optional().describe('id of a thing it works on') }), status: 200, output: listOf(Operation) },
-  getOperation: { method: 'get', path: '/api/v1/operations/:ref', tag: 'operations', summary: 'Show an operation', description: '`wait` holds the answer until the operation has ended, for so many seconds at most.', params: ref, query: z.strictObject({ wait: z.coerce.number().min(0).max(60).optional() }), status: 200, output: Operation },
-  cancelOperation: { method: 'post', path: '/api/v1/operations/:ref/cancel', tag: 'operations', summary: 'Cancel an operation: what it has begun is undone', params: ref, status: 202, output: Operation },
-  retryOperation: { method: 'post', path: '/api/v1/operations/:ref/retry', tag: 'operations', summary: 'Start a failed or cancelled operation again with the same input', params: ref, starts: true, status: 202, output: Operation },
-  operationEvents: { method: 'get', path: '/api/v1/operations/:ref/events', tag: 'operations', summary: 'Follow an operation as server-sent events: `operation` with the whole operation at each change, until it has ended', params: ref, status: 200, outputStream: 'text/event-stream' },
-  listEvents: { method: 'get', path: '/api/v1/events', tag: 'events', summary: 'List events, oldest first', description: 'With `Accept: text/event-stream` the answer goes on with events as they happen; `Last-Event-ID` resumes.', query: page.extend({ after: z.coerce.number().int().min(0).default(0).describe('only events with a greater seq') }), status: 200, output: listOf(Event) },
+  listOperations: {
+    method: 'get',
+    path: '/api/v1/operations',
+    tag: 'operations',
+    summary: 'List operations, newest first',
+    query: page.extend({
+      state: OperationState.optional(),
+      kind: z.string().optional(),
+      resource: z.string().optional().describe('id of a thing it works on'),
+    }),
+    status: 200,
+    output: listOf(Operation),
+  },
+  getOperation: {
+    method: 'get',
+    path: '/api/v1/operations/:ref',
+    tag: 'operations',
+    summary: 'Show an operation',
+    description: '`wait` holds the answer until the operation has ended, for so many seconds at most.',
+    params: ref,
+    query: z.strictObject({ wait: z.coerce.number().min(0).max(60).optional() }),
+    status: 200,
+    output: Operation,
+  },
+  cancelOperation: {
+    method: 'post',
+    path: '/api/v1/operations/:ref/cancel',
+    tag: 'operations',
+    summary: 'Cancel an operation: what it has begun is undone',
+    params: ref,
+    status: 202,
+    output: Operation,
+  },
+  retryOperation: {
+    method: 'post',
+    path: '/api/v1/operations/:ref/retry',
+    tag: 'operations',
+    summary: 'Start a failed or cancelled operation again with the same input',
+    params: ref,
+    starts: true,
+    status: 202,
+    output: Operation,
+  },
+  operationEvents: {
+    method: 'get',
+    path: '/api/v1/operations/:ref/events',
+    tag: 'operations',
+    summary: 'Follow an operation as server-sent events: `operation` with the whole operation at each change, until it has ended',
+    params: ref,
+    status: 200,
+    outputStream: 'text/event-stream',
+  },
+  listEvents: {
+    method: 'get',
+    path: '/api/v1/events',
+    tag: 'events',
+    summary: 'List events, oldest first',
+    description: 'With `Accept: text/event-stream` the answer goes on with events as they happen; `Last-Event-ID` resumes.',
+    query: page.extend({ after: z.coerce.number().int().min(0).default(0).describe('only events with a greater seq') }),
+    status: 200,
+    output: listOf(Event),
+  },
 });
 
 /** Where agents report; authenticated by the token that the controller gave to the host. */
 export const reportRoutes = routes({
-  postReports: { method: 'post', path: '/agent/v1/reports', tag: 'agents', summary: 'Take a batch of task reports', body: ReportBatch, status: 200, output: z.object({ acked: z.int() }) },
+  postReports: {
+    method: 'post',
+    path: '/agent/v1/reports',
+    tag: 'agents',
+    summary: 'Take a batch of task reports',
+    body: ReportBatch,
+    status: 200,
+    output: z.object({ acked: z.int() }),
+  },
 });

@@ -33,10 +33,16 @@ export const routes = <const R extends Routes>(table: R): R => table;
 
 type In<S> = S extends z.ZodType ? z.input<S> : undefined;
 type Parsed<S> = S extends z.ZodType ? z.output<S> : undefined;
-type Optional<K extends string, V> = [V] extends [undefined] ? { [P in K]?: undefined } : Record<string, never> extends V ? { [P in K]?: V } : { [P in K]: V };
+type Optional<K extends string, V> = [V] extends [undefined]
+  ? { [P in K]?: undefined }
+  : Record<string, never> extends V
+    ? { [P in K]?: V }
+    : { [P in K]: V };
 
 /** What a caller of a route passes. */
-export type RouteInput<R extends Route> = Optional<'params', In<R['params']>> & Optional<'query', In<R['query']>> & Optional<'body', In<R['body']>>;
+export type RouteInput<R extends Route> = Optional<'params', In<R['params']>> &
+  Optional<'query', In<R['query']>> &
+  Optional<'body', In<R['body']>>;
 /** What the handler of a route gets, checked and with defaults filled in. */
 export interface RouteRequest<R extends Route> {
   params: Parsed<R['params']>;

@@ -10,7 +10,11 @@ export const newToken = (): string => randomBytes(32).toString('base64url');
 export function readOrCreateToken(file: string): { token: string; created: boolean } {
   if (existsSync(file)) {
     const token = readFileSync(file, 'utf8').trim();
-    if (token.length < 16) throw new CisternError('BAD_REQUEST', `the token file ${file} holds less than 16 characters; remove it to have a new token made`);
+    if (token.length < 16)
+      throw new CisternError(
+        'BAD_REQUEST',
+        `the token file ${file} holds less than 16 characters; remove it to have a new token made`,
+      );
     return { token, created: false };
   }
   const token = newToken();
@@ -33,6 +37,10 @@ export function requireToken(token: string): (req: IncomingMessage) => void {
   const expected = tokenHash(token);
   return req => {
     const given = bearerOf(req);
-    if (!given || !timingSafeEqual(tokenHash(given), expected)) throw new CisternError('UNAUTHORIZED', given ? 'the bearer token is not the one of this service' : 'the request has no bearer token');
+    if (!given || !timingSafeEqual(tokenHash(given), expected))
+      throw new CisternError(
+        'UNAUTHORIZED',
+        given ? 'the bearer token is not the one of this service' : 'the request has no bearer token',
+      );
   };
 }

@@ -71,7 +71,9 @@ function check(schema: z.ZodType | undefined, value: unknown, where: string): un
   if (!schema) return undefined;
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const fields = parsed.error.issues.map(issue => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message));
+  const fields = parsed.error.issues.map(issue =>
+    issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message,
+  );
   throw new CisternError('BAD_REQUEST', `the ${where} of the request: ${fields.slice(0, 20).join('; ')}`);
 }
 
@@ -82,6 +84,7 @@ function fromExpress(error: unknown): unknown {
   if (type === 'entity.too.large') return new CisternError('TOO_LARGE', `the body of the request is over ${limit} bytes`);
   if (type === 'entity.parse.failed') return new CisternError('BAD_REQUEST', `the body of the request is not JSON: ${message}`);
   if (type === 'request.aborted') return new CisternError('BAD_REQUEST', 'the request ended before its body was whole');
-  if (typeof status === 'number' && status >= 400 && status < 500) return new CisternError('BAD_REQUEST', message ?? 'bad request');
+  if (typeof status === 'number' && status >= 400 && status < 500)
+    return new CisternError('BAD_REQUEST', message ?? 'bad request');
   return error;
 }

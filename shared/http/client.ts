@@ -25,10 +25,15 @@ export interface CallOptions {
   length?: number;
 }
 
-type Args<R extends Route> = Record<string, never> extends RouteInput<R> ? [input?: RouteInput<R>, options?: CallOptions] : [input: RouteInput<R>, options?: CallOptions];
+type Args<R extends Route> =
+  Record<string, never> extends RouteInput<R>
+    ? [input?: RouteInput<R>, options?: CallOptions]
+    : [input: RouteInput<R>, options?: CallOptions];
 
 /** One function for each route: returns the checked answer, or throws the CisternError that the problem document stands for. */
-export type Client<T extends Routes> = { [K in keyof T]: (...args: Args<T[K]>) => Promise<RouteResult<T[K]>> } & { close(): void };
+export type Client<T extends Routes> = { [K in keyof T]: (...args: Args<T[K]>) => Promise<RouteResult<T[K]>> } & {
+  close(): void;
+};
 
 /** A typed client over axios for a table of routes. Proxies of the environment are not used and redirects not followed. */
 export function createClient<T extends Routes>(table: T, options: ClientOptions): Client<T> {
@@ -69,24 +74,32 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
     }
   };
   const client = { close: () => (httpAgent.destroy(), httpsAgent.destroy()) } as Record<string, unknown>;
-  for (const [name, route] of Object.entries(table)) client[name] = (input: RouteInput<Route> | undefined, extra?: CallOptions) => call(route, input, extra);
+  for (const [name, route] of Object.entries(table))
+    client[name] = (input: RouteInput<Route> | undefined, extra?: CallOptions) => call(route, input, extra);
   return client as Client<T>;
 }
 
 /** `/a/:id` with its parameters put in, each escaped whole. */
-export const fillPath = (path: string, params: Record<string, string> = {}): string => path.replace(/:(\w+)/g, (_, key: string) => encodeURIComponent(params[key] ?? ''));
+export const fillPath = (path: string, params: Record<string, string> = {}): string =>
+  path.replace(/:(\w+)/g, (_, key: string) => encodeURIComponent(params[key] ?? ''));
 
 function readAnswer(route: Route, response: AxiosResponse<unknown>): unknown {
   if (response.status >= 200 && response.status < 300) {
     if (!route.output) return route.outputStream ? response.data : undefined;
     const parsed = route.output.safeParse(response.data);
     if (parsed.success) return parsed.data;
-    throw new CisternError('INTERNAL', `${route.method.toUpperCase()} ${route.path}: the answer is not what this version expects: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}`);
+    throw new CisternError(
+      'INTERNAL',
+      `${route.method.toUpperCase()} ${route.path}: the answer is not what this version expects: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}`,
+    );
   }
   // routes that answer with text tell their problems as text, too
   const problem = Problem.safeParse(typeof response.data === 'string' ? jsonOr(response.data) : response.data);
   if (problem.success) throw fromProblem(problem.data);
-  throw new CisternError('INTERNAL', `${route.method.toUpperCase()} ${route.path}: HTTP ${response.status} without a problem document`);
+  throw new CisternError(
+    'INTERNAL',
+    `${route.method.toUpperCase()} ${route.path}: HTTP ${response.status} without a problem document`,
+  );
 }
 
 function jsonOr(text: string): unknown {
@@ -97,12 +110,23 @@ function jsonOr(text: string): unknown {
   }
 }
 
-function describe(error: unknown, route: Route, url: string, options: ClientOptions, seconds: number, signal: AbortSignal | undefined): unknown {
+function describe(
+  error: unknown,
+  route: Route,
+  url: string,
+  options: ClientOptions,
+  seconds: number,
+  signal: AbortSignal | undefined,
+): unknown {
   if (error instanceof CisternError) return error;
   if (signal?.aborted) return new CisternError('CANCELLED', `${route.method.toUpperCase()} ${url}: cancelled`);
   const tried = `${route.method.toUpperCase()} ${options.baseUrl}${url}`;
   const code = error instanceof AxiosError ? error.code : undefined;
   // the AxiosError itself is not passed on as cause: its config holds the token
-  if (code === 'ECONNABORTED' || code === 'ETIMEDOUT') return new CisternError('TIMEOUT', `${tried}: no answer within ${seconds} s`);
-  return new CisternError(options.unreachable ?? 'INTERNAL', `${tried}: ${code ?? ''} ${(error as Error).message}`.replace(/\s+/g, ' '));
+  if (code === 'ECONNABORTED' || code === 'ETIMEDOUT')
+    return new CisternError('TIMEOUT', `${tried}: no answer within ${seconds} s`);
+  return new CisternError(
+    options.unreachable ?? 'INTERNAL',
+    `${tried}: ${code ?? ''} ${(error as Error).message}`.replace(/\s+/g, ' '),
+  );
 }

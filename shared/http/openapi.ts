@@ -10,13 +10,29 @@ export function openApi(table: Routes, info: { title: string; version: string; d
     const path = route.path.replace(/:(\w+)/g, '{$1}');
     paths[path] = { ...paths[path], [route.method]: describeRoute(name, route) };
   }
-  return createDocument({ openapi: '3.1.0', info, paths, security: [{ bearer: [] }], components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } } });
+  return createDocument({
+    openapi: '3.1.0',
+    info,
+    paths,
+    security: [{ bearer: [] }],
+    components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
+  });
 }
 
 function describeRoute(name: string, route: Route): ZodOpenApiOperationObject {
-  const ok = { description: route.status === 202 ? 'Accepted' : 'Done', ...(route.output && { content: { 'application/json': { schema: route.output } } }), ...(route.outputStream && { content: { [route.outputStream]: { schema: { type: 'string' as const } } } }) };
-  const started = route.starts ? ' Understands `Idempotency-Key` (a repeated request returns the first one\'s operation) and `Prefer: wait=N` (answers when the operation has ended, after N seconds at most).' : '';
-  const requestBody = route.body ? { content: { 'application/json': { schema: route.body as z.ZodType } } } : route.bodyStream ? { content: { 'application/octet-stream': { schema: { type: 'string' as const, format: 'binary' } } } } : undefined;
+  const ok = {
+    description: route.status === 202 ? 'Accepted' : 'Done',
+    ...(route.output && { content: { 'application/json': { schema: route.output } } }),
+    ...(route.outputStream && { content: { [route.outputStream]: { schema: { type: 'string' as const } } } }),
+  };
+  const started = route.starts
+    ? " Understands `Idempotency-Key` (a repeated request returns the first one's operation) and `Prefer: wait=N` (answers when the operation has ended, after N seconds at most)."
+    : '';
+  const requestBody = route.body
+    ? { content: { 'application/json': { schema: route.body as z.ZodType } } }
+    : route.bodyStream
+      ? { content: { 'application/octet-stream': { schema: { type: 'string' as const, format: 'binary' } } } }
+      : undefined;
   return {
     operationId: name,
     tags: [route.tag],
@@ -25,6 +41,9 @@ function describeRoute(name: string, route: Route): ZodOpenApiOperationObject {
     ...(route.auth === false && { security: [] }),
     requestParams: { ...(route.params && { path: route.params }), ...(route.query && { query: route.query }) },
     ...(requestBody && { requestBody }),
-    responses: { [route.status]: ok, default: { description: 'What went wrong', content: { 'application/problem+json': { schema: Problem } } } },
+    responses: {
+      [route.status]: ok,
+      default: { description: 'What went wrong', content: { 'application/problem+json': { schema: Problem } } },
+    },
   };
 }

@@ -20,13 +20,23 @@ const SIZE = 10 * 2 ** 30;
 export async function bench(): Promise<Row[]> {
   await using stack = new AsyncDisposableStack();
   const folder = stack.adopt(await mkdtemp(join(tmpdir(), 'cistern-bench-')), path => rm(path, { recursive: true, force: true }));
-  const house = stack.use(await startCistern(folder, { controller: { logLevel: 'warn' }, agent: { logLevel: 'warn' } }));
+  const house = stack.use(await startCistern(folder));
   const base = join(folder, 'base.qcow2');
   await execa('qemu-img', ['create', '-q', '-f', 'qcow2', '--', base, String(SIZE)]);
   await execa('qemu-io', ['-f', 'qcow2', '-c', 'write -q -P 7 0 64M', '--', base]);
-  await done(house.api.addPrimaryStorage({ body: { name: 'pool', type: 'local', config: { path: house.dir('pool') }, overcommit: 100 } }, WAIT));
+  await done(
+    house.api.addPrimaryStorage(
+      { body: { name: 'pool', type: 'local', config: { path: house.dir('pool') }, overcommit: 1000 } },
+      WAIT,
+    ),
+  );
   await done(house.api.addBackupStorage({ body: { name: 'store', type: 'dir', config: { path: house.dir('store') } } }, WAIT));
-  await done(house.api.importImage({ body: { name: 'base', source: { type: 'object', backupStorage: 'store', path: await onStore(house, base) } } }, WAIT));
+  await done(
+    house.api.importImage(
+      { body: { name: 'base', source: { type: 'object', backupStorage: 'store', path: await onStore(house, base) } } },
+      WAIT,
+    ),
+  );
   await done(house.api.addToCache({ body: { image: 'base', primaryStorage: 'pool' } }, WAIT));
   const raw = house.dir('raw');
   const cached = join(raw, 'cached.qcow2');
@@ -42,7 +52,8 @@ export async function bench(): Promise<Row[]> {
     await work();
     return (performance.now() - began) / 1000;
   };
-  const qemuCreate = () => execa('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', cached, '--', join(raw, next())], { stdin: 'ignore' });
+  const qemuCreate = () =>
+    execa('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', cached, '--', join(raw, next())], { stdin: 'ignore' });
 
   for (let i = 0; i < 20; i++) await Promise.all([one(), qemuCreate()]); // warm
   const single = await interleave({ ours: () => seconds(one), raw: () => seconds(qemuCreate) }, SINGLE);
@@ -51,21 +62,54 @@ export async function bench(): Promise<Row[]> {
   const parallel = await interleave(
     {
       ours: async () => PARALLEL / (await seconds(() => inParallel(PARALLEL, AT_ONCE, one))),
-      raw: async () => PARALLEL / (await seconds(() => xargs(Array.from({ length: PARALLEL }, () => join(raw, next())), cached))),
-      batch: async () => BATCH / (await seconds(() => done(house.api.createVolumes({ body: { name: next(), image: 'base', count: BATCH } }, WAIT)))),
+      raw: async () =>
+        PARALLEL /
+        (await seconds(() =>
+          xargs(
+            Array.from({ length: PARALLEL }, () => join(raw, next())),
+            cached,
+          ),
+        )),
+      batch: async () =>
+        BATCH /
+        (await seconds(() => done(house.api.createVolumes({ body: { name: next(), image: 'base', count: BATCH } }, WAIT)))),
     },
     ROUNDS,
   );
   const [rate, rawRate, batchRate] = [medianOf(parallel.ours), medianOf(parallel.raw), medianOf(parallel.batch)];
   const writes = await firstWrites(house, cached, raw);
-  const row = (name: string, unit: string, ours: number, peer: number, better: 'more' | 'less', tool: string, reach: string): Row => ({ case: name, unit, ours, tool, peer, ratio: ratioOf(ours, peer, better), reach });
+  const row = (
+    name: string,
+    unit: string,
+    ours: number,
+    peer: number,
+    better: 'more' | 'less',
+    tool: string,
+    reach: string,
+  ): Row => ({ case: name, unit, ours, tool, peer, ratio: ratioOf(ours, peer, better), reach });
   return [
     row('one clone through the API, p50', 'ms', medianOf(ms), medianOf(rawMs), 'less', 'qemu-img create -b', 'raw + 15 ms'),
     row('one clone through the API, p95', 'ms', quantileOf(ms, 0.95), quantileOf(rawMs, 0.95), 'less', 'qemu-img create -b', ''),
     row(`clones, ${AT_ONCE} at once`, 'clones/s', rate, rawRate, 'more', 'xargs -P2 qemu-img create -b', '>= 0.8'),
     row(`clones, count ${BATCH}`, 'clones/s', batchRate, rawRate, 'more', 'xargs -P2 qemu-img create -b', '>= 3'),
-    row('20,000 first writes of 4 KiB', 'IOPS', writes.ours.iops, writes.plain.iops, 'more', 'clone with default options', '>= 2'),
-    row('space they take', 'MiB', writes.ours.mib, writes.plain.mib, 'less', 'clone with default options', '<= 0.15 x, so ratio >= 6.7'),
+    row(
+      '20,000 first writes of 4 KiB',
+      'IOPS',
+      writes.ours.iops,
+      writes.plain.iops,
+      'more',
+      'clone with default options',
+      '>= 2',
+    ),
+    row(
+      'space they take',
+      'MiB',
+      writes.ours.mib,
+      writes.plain.mib,
+      'less',
+      'clone with default options',
+      '<= 0.15 x, so ratio >= 6.7',
+    ),
   ];
 }
 
@@ -86,4 +130,6 @@ async function inParallel(count: number, atOnce: number, work: () => Promise<voi
 }
 
 const xargs = (targets: string[], backing: string) =>
-  execa('xargs', ['-P2', '-n1', 'qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', backing], { input: targets.join('\n') });
+  execa('xargs', ['-P2', '-n1', 'qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', backing], {
+    input: targets.join('\n'),
+  });

@@ -13,7 +13,9 @@ export async function makeImage(folder: string): Promise<string> {
   await fill(root, join(import.meta.dirname, '../..'));
   await using file = await open(raw, 'wx');
   await file.truncate(SIZE);
-  await execa('mkfs.ext4', ['-q', '-F', '-L', 'cistern-demo', '-d', root, raw], { env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin` } });
+  await execa('mkfs.ext4', ['-q', '-F', '-L', 'cistern-demo', '-d', root, raw], {
+    env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
+  });
   await execa('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', '--', raw, image]);
   await rm(root, { recursive: true });
   await rm(raw);
@@ -22,6 +24,7 @@ export async function makeImage(folder: string): Promise<string> {
 
 /** Copies the code of a checkout and the Node that runs this into a folder: real content, text and binary. */
 async function fill(target: string, checkout: string): Promise<void> {
-  for (const name of ['agent', 'controller', 'shared', 'README.md']) await cp(join(checkout, name), join(target, name), { recursive: true });
+  for (const name of ['agent', 'controller', 'shared', 'README.md'])
+    await cp(join(checkout, name), join(target, name), { recursive: true });
   await copyFile(process.execPath, join(target, 'node'));
 }

@@ -40,7 +40,9 @@ async function demo(): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
 
   say('Starting a controller, an agent and an SSH server on loopback.');
-  const [house, sshd] = await timed('start controller, agent and SSH server', () => Promise.all([startCistern(folder, { hosts: ['this-machine'] }).then(c => stack.use(c)), startSshd().then(s => stack.use(s))]));
+  const [house, sshd] = await timed('start controller, agent and SSH server', () =>
+    Promise.all([startCistern(folder, { hosts: ['this-machine'] }).then(c => stack.use(c)), startSshd().then(s => stack.use(s))]),
+  );
   const image = values.image ?? (await timed('make an image with a file system', () => makeImage(folder)));
   const source = /^https?:/.test(image) ? ['--url', image] : ['--file', image];
 
@@ -48,19 +50,70 @@ async function demo(): Promise<void> {
     stop.signal.throwIfAborted();
     say(`$ cistern ${args.join(' ').replaceAll(folder, 'DEMO')}`);
     const env = { CISTERN_URL: house.controller.url, CISTERN_TOKEN_FILE: house.tokenFile };
-    await timed(what, () => execa(process.execPath, [CLI, ...args], { env, stdio: 'inherit', timeout: TIMEOUT_MS, cancelSignal: stop.signal }));
+    await timed(what, () =>
+      execa(process.execPath, [CLI, ...args], { env, stdio: 'inherit', timeout: TIMEOUT_MS, cancelSignal: stop.signal }),
+    );
   };
   const [keyFile, hostKeyFile] = [join(folder, 'id'), join(folder, 'host-key')];
   await copyFile(sshd.keyFile, keyFile);
   await writeFile(hostKeyFile, sshd.hostKey, { mode: 0o600 });
 
-  await cistern('add two pools and two backup storages', 'primary-storage', 'add', 'one', '--type', 'local', '--set', `path=${house.dir('one')}`);
+  await cistern(
+    'add two pools and two backup storages',
+    'primary-storage',
+    'add',
+    'one',
+    '--type',
+    'local',
+    '--set',
+    `path=${house.dir('one')}`,
+  );
   await cistern('', 'primary-storage', 'add', 'two', '--type', 'local', '--set', `path=${house.dir('two')}`);
   await cistern('', 'backup-storage', 'add', 'shelf', '--type', 'dir', '--set', `path=${house.dir('shelf')}`);
-  await cistern('', 'backup-storage', 'add', 'vault', '--type', 'sftp', '--set', `host=${sshd.host}`, '--set', `port=${sshd.port}`, '--set', `user=${sshd.user}`, '--set', `path=${sshd.path}`, '--set-file', `privateKey=${keyFile}`, '--set-file', `hostKey=${hostKeyFile}`);
-  await cistern('import the image into both backup storages', 'image', 'import', 'base', ...source, '--backup-storage', 'shelf', '--backup-storage', 'vault');
+  await cistern(
+    '',
+    'backup-storage',
+    'add',
+    'vault',
+    '--type',
+    'sftp',
+    '--set',
+    `host=${sshd.host}`,
+    '--set',
+    `port=${sshd.port}`,
+    '--set',
+    `user=${sshd.user}`,
+    '--set',
+    `path=${sshd.path}`,
+    '--set-file',
+    `privateKey=${keyFile}`,
+    '--set-file',
+    `hostKey=${hostKeyFile}`,
+  );
+  await cistern(
+    'import the image into both backup storages',
+    'image',
+    'import',
+    'base',
+    ...source,
+    '--backup-storage',
+    'shelf',
+    '--backup-storage',
+    'vault',
+  );
   await cistern('prefetch it into the image cache', 'image', 'cache', 'add', 'base', '--primary-storage', 'one');
-  await cistern(`make ${CLONES} linked clones`, 'volume', 'create', 'vm', '--image', 'base', '--count', String(CLONES), '--primary-storage', 'one');
+  await cistern(
+    `make ${CLONES} linked clones`,
+    'volume',
+    'create',
+    'vm',
+    '--image',
+    'base',
+    '--count',
+    String(CLONES),
+    '--primary-storage',
+    'one',
+  );
 
   const find = async (name: string, pool: string): Promise<string> => {
     const volume: Volume = await house.api.getVolume({ params: { ref: name } });
@@ -68,9 +121,20 @@ async function demo(): Promise<void> {
   };
   say(`Writing 32 MiB into vm-1, as its guest would.`);
   const written = await find('vm-1', 'one');
-  await timed('write into one clone', () => run('qemu-io', ['-f', 'qcow2', '-c', 'write -P 0x5a 8M 32M', '-c', 'flush', '--', written]));
+  await timed('write into one clone', () =>
+    run('qemu-io', ['-f', 'qcow2', '-c', 'write -P 0x5a 8M 32M', '-c', 'flush', '--', written]),
+  );
   await cistern('upload it as a template', 'volume', 'upload', 'vm-1', 'golden', '--backup-storage', 'vault');
-  await cistern('make a volume from that on the second pool', 'volume', 'create', 'copy', '--image', 'golden', '--primary-storage', 'two');
+  await cistern(
+    'make a volume from that on the second pool',
+    'volume',
+    'create',
+    'copy',
+    '--image',
+    'golden',
+    '--primary-storage',
+    'two',
+  );
 
   say('Comparing contents byte by byte.');
   const base = /^https?:/.test(image) ? undefined : image;
@@ -81,7 +145,16 @@ async function demo(): Promise<void> {
     console.log('  what was written into vm-1 is in copy');
     if (base === undefined) return;
     const { stdout } = await run('qemu-img', ['info', '--output=json', '--', base]);
-    await run('qemu-img', ['compare', '-f', 'qcow2', '-F', (JSON.parse(stdout) as { format: string }).format, '--', await find(`vm-${CLONES}`, 'one'), base]);
+    await run('qemu-img', [
+      'compare',
+      '-f',
+      'qcow2',
+      '-F',
+      (JSON.parse(stdout) as { format: string }).format,
+      '--',
+      await find(`vm-${CLONES}`, 'one'),
+      base,
+    ]);
     console.log(`  vm-${CLONES}, never written, = the image`);
   });
   await cistern('', 'status');

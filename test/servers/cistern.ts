@@ -44,7 +44,10 @@ async function startService(main: string, folder: string, settings: Record<strin
     const lines = createInterface({ input: child.stderr! });
     let timer: NodeJS.Timeout | undefined;
     const listening = new Promise<string>((resolve, reject) => {
-      timer = setTimeout(() => reject(new Error(`${main} did not listen within ${START_MS} ms:\n${log.slice(-10).join('\n')}`)), START_MS);
+      timer = setTimeout(
+        () => reject(new Error(`${main} did not listen within ${START_MS} ms:\n${log.slice(-10).join('\n')}`)),
+        START_MS,
+      );
       lines.on('line', line => {
         log.push(line);
         if (/"msg":"(agent|controller) listens"/.test(line)) resolve(line);
@@ -95,12 +98,30 @@ export interface CisternOptions {
 /** Starts a controller and one agent for each host, added and connected. Agents may import from loopback. */
 export async function startCistern(folder: string, options: CisternOptions = {}): Promise<Cistern> {
   await using stack = new AsyncDisposableStack();
-  const controller = stack.use(await startService('controller/main.ts', join(folder, 'controller'), { heartbeatSeconds: 1, ...options.controller }));
-  const api = createClient(controllerRoutes, { baseUrl: controller.url, token: controller.token, timeoutSeconds: 70, unreachable: 'CONTROLLER_UNREACHABLE' });
+  const controller = stack.use(
+    await startService('controller/main.ts', join(folder, 'controller'), { heartbeatSeconds: 1, ...options.controller }),
+  );
+  const api = createClient(controllerRoutes, {
+    baseUrl: controller.url,
+    token: controller.token,
+    timeoutSeconds: 70,
+    unreachable: 'CONTROLLER_UNREACHABLE',
+  });
   stack.defer(() => api.close());
   const agents: Service[] = [];
-  const addAgent = async (owner: AsyncDisposableStack, name: string, settings: Record<string, unknown> = {}): Promise<Service> => {
-    const agent = owner.use(await startService('agent/main.ts', join(folder, name), { mountDir: join(folder, name, 'mnt'), importAllow: ['127.0.0.0/8'], ...options.agent, ...settings }));
+  const addAgent = async (
+    owner: AsyncDisposableStack,
+    name: string,
+    settings: Record<string, unknown> = {},
+  ): Promise<Service> => {
+    const agent = owner.use(
+      await startService('agent/main.ts', join(folder, name), {
+        mountDir: join(folder, name, 'mnt'),
+        importAllow: ['127.0.0.0/8'],
+        ...options.agent,
+        ...settings,
+      }),
+    );
     agents.push(agent);
     await done(api.addHost({ body: { name, url: agent.url, token: agent.token } }, WAIT));
     return agent;
@@ -129,6 +150,7 @@ export const WAIT = { headers: { Prefer: 'wait=60' } };
 /** The operation once it has succeeded; throws its problem where it has not. */
 export async function done(starting: Promise<Operation>): Promise<Operation> {
   const operation = await starting;
-  if (operation.state !== 'succeeded') throw new Error(`${operation.kind} is ${operation.state}: ${operation.error?.code} ${operation.error?.detail}`);
+  if (operation.state !== 'succeeded')
+    throw new Error(`${operation.kind} is ${operation.state}: ${operation.error?.code} ${operation.error?.detail}`);
   return operation;
 }
