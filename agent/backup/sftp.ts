@@ -18,6 +18,7 @@ import {
   removeFile,
   removeFolder,
   statFile,
+  syncFile,
   writeFile,
 } from './sftp/files.ts';
 import type { ObjectData } from './sftp/thread.ts';
@@ -54,6 +55,7 @@ function openStore(config: SftpConfig): BackupStore {
     return {
       name: nameOf(path),
       ranges: signal => rangeEnd(config, link, partial, nameOf(path), signal),
+      flush: () => syncFile(link, partial),
       publish: () => publishFile(link, partial, file).catch(orRemove(link, partial)),
       abort: () => removeFile(link, partial),
     };

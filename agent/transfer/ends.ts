@@ -63,6 +63,8 @@ export interface Sink {
   name: string;
   ranges?: (signal: AbortSignal) => Promise<RangeEnd>;
   stream?: (body: Readable, signal: AbortSignal) => Promise<void>;
+  /** Brings what has arrived to the disk while more arrives; called from time to time. Ended before `publish`; `abort` may come meanwhile. */
+  flush?(): Promise<void>;
   publish(): Promise<void>;
   abort(): Promise<void>;
 }

@@ -42,6 +42,10 @@ export async function fileSink(options: {
   return {
     name,
     ranges: () => Promise.resolve(fileEnd(partial, codes)),
+    flush: () =>
+      sync(partial).catch((error: unknown) => {
+        throw fileError(error, `bringing ${name} to the disk`, codes);
+      }),
     publish: async () => {
       try {
         await chmod(partial, mode);

@@ -90,7 +90,11 @@ async function openPairs(
 }
 
 function startThread(job: ThreadJob): { parts: Promise<[number, PartDigest][]>; ended: Promise<void> } {
-  const worker = new Worker(new URL('./thread.ts', import.meta.url), { workerData: job, name: 'transfer' });
+  const worker = new Worker(new URL('./thread.ts', import.meta.url), {
+    workerData: job,
+    name: 'transfer',
+    resourceLimits: { maxYoungGenerationSizeMb: 4 },
+  });
   const parts = new Promise<[number, PartDigest][]>((resolve, reject) => {
     worker.once('message', (report: ThreadReport) =>
       'parts' in report ? resolve(report.parts) : reject(new CisternError(report.code, report.detail)),

@@ -3,6 +3,7 @@ import type { TransferSummary } from '../../shared/commands/refs.ts';
 import type { z } from 'zod';
 import { EndError } from './end-error.ts';
 import type { Sink, Source } from './ends.ts';
+import { flusher } from './flusher.ts';
 import { PART_SIZE, partCount, ZERO, type PartDigest } from './parts.ts';
 import { plan } from './plan.ts';
 import { moveRanges } from './ranges.ts';
@@ -85,16 +86,21 @@ async function move(options: TransferOptions): Promise<{ parts: PartDigest[]; st
   const way = plan(source, sink);
   const counter = new BigInt64Array(new SharedArrayBuffer(8));
   const done = (): number => Math.floor(Number(Atomics.load(counter, 0)) / 2);
+  const flushing = flusher(sink);
   using watching = watch({
     name: `${source.name} to ${sink.name}`,
     moved: () => Number(Atomics.load(counter, 0)),
     stallSeconds: options.stallSeconds,
     signal,
-    tick: () => options.progress?.(done(), source.size),
+    tick: () => {
+      options.progress?.(done(), source.size);
+      flushing.tick(done());
+    },
   });
   const job: Job = { source, count, partSize, parts: options.parts, streams: options.streams };
   const moving: Moving = { signal: watching.signal, counter };
   const { parts, streams } = way.lane === 'ranges' ? await moveRanges(job, way, moving) : await moveStream(job, way, moving);
+  await flushing.settle();
   return { parts, streams, lane: way.lane, bytes: crossed(job, parts, way.lane) };
 }
 

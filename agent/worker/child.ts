@@ -39,7 +39,8 @@ export function spawnChild(key: string, init: InitWorker, events: ChildEvents, l
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     execArgv: [],
-    env: { NODE_COMPILE_CACHE: cacheDir, ...env },
+    // a heap arena for each of many threads is what glibc would make: 30 MB that a transfer does not need
+    env: { NODE_COMPILE_CACHE: cacheDir, MALLOC_ARENA_MAX: '2', ...env },
   });
   let over = false;
 

@@ -2,7 +2,7 @@
 import { posix } from 'node:path';
 import { CisternError } from '../../../shared/errors.ts';
 import type { Capacity } from '../../../shared/model.ts';
-import { answer, ANSWER_MS, type Control, type Live, type Session } from './control.ts';
+import { answer, ANSWER_MS, type Control, type Live } from './control.ts';
 
 /** What is used of a file's attributes. */
 export interface Stats {
@@ -30,23 +30,24 @@ export async function makeFile(control: Control, path: string, size: number): Pr
   });
 }
 
-/** Brings a file to the server's disk, where the server offers fsync@openssh.com, and renames it over `final`. */
+/** Waits until a file is on the server's disk, where the server offers fsync@openssh.com. */
+export async function syncFile(control: Control, path: string): Promise<void> {
+  const fsync = async ({ session }: Live): Promise<void> => {
+    const handle = await answer<Buffer>(done => session.open(path, 'r+', done));
+    try {
+      await answer<void>(done => session.ext_openssh_fsync(handle, error => done(error, undefined)));
+    } catch (error) {
+      if (!unsupported(error)) throw error;
+    } finally {
+      await answer<void>(done => session.close(handle, error => done(error, undefined)));
+    }
+  };
+  await control.ask(`bringing ${path} to the disk`, fsync, FSYNC_MS);
+}
+
+/** Brings a file to the server's disk and renames it over `final`. */
 export async function publishFile(control: Control, partial: string, final: string): Promise<void> {
-  const fsync = ({ session }: Live): Promise<void> =>
-    withHandle(session, partial, 'r+', handle =>
-      answer<void>(done => session.ext_openssh_fsync(handle, error => done(error, undefined))),
-    );
-  await control.ask(
-    `bringing ${partial} to the disk`,
-    async live => {
-      try {
-        await fsync(live);
-      } catch (error) {
-        if (!unsupported(error)) throw error;
-      }
-    },
-    FSYNC_MS,
-  );
+  await syncFile(control, partial);
   await control.ask(`renaming ${partial}`, ({ client }) => client.posixRename(partial, final));
 }
 
@@ -120,15 +121,6 @@ export async function freeSpace(control: Control, path: string): Promise<Capacit
       throw error;
     }
   });
-}
-
-async function withHandle(session: Session, path: string, flags: 'r+', use: (handle: Buffer) => Promise<void>): Promise<void> {
-  const handle = await answer<Buffer>(done => session.open(path, flags, done));
-  try {
-    await use(handle);
-  } finally {
-    await answer<void>(done => session.close(handle, error => done(error, undefined)));
-  }
 }
 
 /** What ssh2 throws before it asks, and what a server answers, where an extension is not there. */

@@ -15,7 +15,9 @@ export interface OurWorker extends AsyncDisposable {
 /** Our side in a process of its own, as an agent's workers are. */
 export async function ourWorker(place: Place): Promise<OurWorker> {
   const { host, port, user, privateKey, hostKey, path } = place.sshd;
-  const child = fork(join(import.meta.dirname, 'worker.ts'), { execArgv: [] });
+  // the environment that the agent gives its workers
+  const env = { NODE_COMPILE_CACHE: join(place.folder, 'compile-cache'), MALLOC_ARENA_MAX: '2', ...process.env };
+  const child = fork(join(import.meta.dirname, 'worker.ts'), { execArgv: [], env });
   const ask = async (message: unknown): Promise<Reply> => {
     child.send(message as object);
     const [reply] = (await once(child, 'message', { signal: AbortSignal.timeout(LIMIT_MS) })) as [Reply];
