@@ -27,9 +27,13 @@ export function reportOutcome(call: Call, operation: Operation): number {
     call.io,
     operation.error ? fromProblem(operation.error) : new CisternError('INTERNAL', `${kind} ${id} failed and does not say why`),
   );
-  call.out.note(`Once that is done: cistern operation retry ${id}`);
+  if (operation.error?.retryable && !isUpload(operation)) call.out.note(`Then: cistern operation retry ${id}`);
   return 1;
 }
+
+/** An upload cannot be retried: its bytes came from a command that has ended. */
+const isUpload = ({ input: { source } }: Operation): boolean =>
+  typeof source === 'object' && source !== null && 'type' in source && source.type === 'upload';
 
 /** An operation that has ended, for people: how long it took, what it worked on, what it gave and how bytes went. */
 export function describeOutcome(operation: Operation): string {
@@ -37,19 +41,18 @@ export function describeOutcome(operation: Operation): string {
   const seconds = finishedAt ? (Date.parse(finishedAt) - Date.parse(createdAt)) / 1000 : 0;
   const pairs: [string, string][] = [...describeResources(operation), ...scalars(operation.output ?? {})];
   for (const transfer of transfersOf(operation)) pairs.push(['transfer', describeTransfer(transfer)]);
-  const head = `${kind} ${state} in ${formatDuration(seconds)}`;
+  const name = typeof operation.input.name === 'string' ? ` ${operation.input.name}` : '';
+  const head = `${kind}${name} ${state} in ${formatDuration(seconds)}`;
   return [head, ...(pairs.length > 0 ? formatPairs(pairs).split('\n') : []).map(line => `  ${line}`)].join('\n');
 }
 
-function describeResources({ resources, input, output }: Operation): [string, string][] {
+function describeResources({ resources, output }: Operation): [string, string][] {
   // an output that names its things says more than their ids
   const unnamed = resources.filter(({ kind }) => output?.[`${kind}s`] === undefined);
   const kinds = Map.groupBy(unnamed, resource => resource.kind);
   return [...kinds].map(([kind, all]) => {
     const ids = all.slice(0, SHOWN).map(resource => resource.id);
-    const name =
-      all.length === 1 && typeof input.name === 'string' && input.name !== '' && resources[0] === all[0] ? `${input.name}  ` : '';
-    return [kind, `${name}${ids.join(' ')}${all.length > SHOWN ? ` and ${all.length - SHOWN} more` : ''}`];
+    return [kind, `${ids.join(' ')}${all.length > SHOWN ? ` and ${all.length - SHOWN} more` : ''}`];
   });
 }
 
@@ -97,5 +100,5 @@ function findTransfers(value: unknown, depth: number): TransferSummary[] {
 export function describeTransfer({ lane, streams, parts, zeroParts, bytes, moved, seconds }: TransferSummary): string {
   const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : '';
   const zeros = zeroParts > 0 ? ` (${zeroParts} of zeros not moved)` : '';
-  return `${lane}, ${streams} ${streams === 1 ? 'stream' : 'streams'}, ${parts} parts${zeros}, ${formatBytes(moved)} of ${formatBytes(bytes)} moved in ${seconds < 10 ? `${seconds.toFixed(1)}s` : formatSpan(seconds)}${rate}`;
+  return `${lane}, ${streams} ${streams === 1 ? 'stream' : 'streams'}, ${parts} ${parts === 1 ? 'part' : 'parts'}${zeros}, ${formatBytes(moved)} of ${formatBytes(bytes)} moved in ${seconds < 10 ? `${seconds.toFixed(1)}s` : formatSpan(seconds)}${rate}`;
 }

@@ -1,4 +1,4 @@
-import { ERRORS, toProblem } from '../../shared/errors.ts';
+import { toProblem } from '../../shared/errors.ts';
 import type { Problem } from '../../shared/errors.ts';
 import { hasColour, type Io, oneLine, plainText } from './io.ts';
 import { type Column, formatPairs, formatTable } from './table.ts';
@@ -19,7 +19,8 @@ export interface Output {
 
 /** Output in one of the two forms of `--output`. */
 export function createOutput(io: Io, json: boolean): Output {
-  const style = { width: io.stdout.isTTY ? (io.stdout.columns ?? 80) : Infinity, bold: hasColour(io.stdout, io.env) };
+  // a terminal that does not know its size says 0 columns
+  const style = { width: io.stdout.isTTY ? io.stdout.columns || 80 : Infinity, bold: hasColour(io.stdout, io.env) };
   const print = (text: string): void => void io.stdout.write(`${text}\n`);
   const dump = (value: unknown): void => print(JSON.stringify(value, null, 2));
   const note = (text: string): void => void io.stderr.write(`${plainText(text)}\n`);
@@ -64,6 +65,3 @@ export function printError(io: Io, error: unknown): void {
   io.stderr.write(`${formatProblem(problem)}\n`);
   if (problem.code === 'INTERNAL' && io.env.CISTERN_DEBUG && error instanceof Error) io.stderr.write(`${error.stack}\n`);
 }
-
-/** Whether trying again later may help, as an error table says. */
-export const isRetryable = (code: string): boolean => code in ERRORS && ERRORS[code as keyof typeof ERRORS].retryable;

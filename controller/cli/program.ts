@@ -38,8 +38,8 @@ export function buildProgram(runtime: Runtime): Command {
       writeOut: text => void runtime.io.stdout.write(text),
       writeErr: text => void runtime.io.stderr.write(text),
       outputError: (text, write) => write(text.replace(/^error: /, 'cistern: ')),
-      getOutHelpWidth: () => runtime.io.stdout.columns ?? 100,
-      getErrHelpWidth: () => runtime.io.stderr.columns ?? 100,
+      getOutHelpWidth: () => runtime.io.stdout.columns || 100,
+      getErrHelpWidth: () => runtime.io.stderr.columns || 100,
     })
     .addHelpText('after', HELP);
   for (const option of commonOptions()) program.addOption(option);
