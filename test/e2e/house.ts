@@ -37,7 +37,7 @@ export const failsWith =
     return true;
   };
 
-/** A raw disk: a partition table's mark, and random bytes (the same for the same `seed`) here and there; the rest are holes. */
+/** A raw disk: a partition table, and random bytes (the same for the same `seed`) here and there; the rest are holes. */
 export async function makeDisk(path: string, size: number, seed: string): Promise<string> {
   await using file = await open(path, 'wx');
   await file.truncate(size);
@@ -46,7 +46,12 @@ export async function makeDisk(path: string, size: number, seed: string): Promis
     block.writeDoubleLE(at); // no two blocks are alike
     await file.write(block, 0, MiB, at);
   }
-  await file.write(Buffer.from([0x55, 0xaa]), 0, 2, 510);
+  const table = Buffer.alloc(512);
+  table.set([0x80, 0, 0, 0, 0x83, 0, 0, 0], 446); // one bootable Linux partition from sector 8 to the end
+  table.writeUInt32LE(8, 454);
+  table.writeUInt32LE(size / 512 - 8, 458);
+  table.set([0x55, 0xaa], 510);
+  await file.write(table, 0, 512, 0);
   return path;
 }
 

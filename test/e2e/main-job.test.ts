@@ -58,7 +58,7 @@ describe('the main job: image in, cached once, linked clones out, volume back to
   });
 
   it('imports raw and compressed images, and keeps them raw where that is asked', async () => {
-    await done(house.importFile('disk.raw', { name: 'from-raw', format: 'raw', sourceFormat: 'raw', backupStorages: ['depot'] }));
+    await done(house.importFile('disk.raw', { name: 'from-raw', format: 'raw', backupStorages: ['depot'] }));
     await done(house.importFile('plain.qcow2.gz', { name: 'from-gz', backupStorages: ['depot'] }));
     for (const name of ['from-raw', 'from-gz'])
       await sameContent(object(dirStore, await image(name)), { path: disk, format: 'raw' });
