@@ -1,10 +1,12 @@
 import { newId } from '../../shared/id.ts';
 import { CisternError } from '../../shared/errors.ts';
+import type { Trx } from '../db/database.ts';
 import { findPrimaryStorage } from '../db/find.ts';
 import { markPool } from '../fleet/connect.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
 import type { Services } from '../services.ts';
 import { markStore } from '../workflows/backup-storage.ts';
+import type { PoolKey } from './capacity.ts';
 import { anyHost, workers } from './placement.ts';
 
 /** Measuring a pool of many volumes may take a while; past this it is given up. */
@@ -16,6 +18,7 @@ export async function measurePool(services: Services, storageId: string, signal:
   const hosts = await workers(services.db.read, services.fleet, storageId);
   for (const hostId of storage.shared ? hosts.slice(0, 1) : hosts) {
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(MEASURE_SECONDS * 1000)]);
+    const began = new Date().toISOString();
     try {
       const usage = await services.fleet.run(
         hostId,
@@ -32,16 +35,19 @@ export async function measurePool(services: Services, storageId: string, signal:
             .where('id', '=', id)
             .where('primary_storage_id', '=', storageId)
             .execute();
-        for (const { imageId, allocated } of usage.cache) {
-          await trx
-            .updateTable('cache_entries')
-            .set({ size: allocated })
-            .where('image_id', '=', imageId)
-            .where('primary_storage_id', '=', storageId)
-            .where('host_id', '=', storage.shared ? '' : hostId)
-            .where('status', '=', 'ready')
-            .execute();
-        }
+        const part = { storageId, hostId: storage.shared ? '' : hostId };
+        for (const { imageId, allocated } of usage.cache)
+          await cachedImages(trx, part).set({ size: allocated }).where('image_id', '=', imageId).execute();
+        // what was there before and is not there now was removed by somebody else; the next volume that wants it fetches it again
+        const seen = usage.cache.map(entry => entry.imageId);
+        let lost = trx
+          .deleteFrom('cache_entries')
+          .where('primary_storage_id', '=', part.storageId)
+          .where('host_id', '=', part.hostId)
+          .where('status', '=', 'ready')
+          .where('last_used_at', '<', began);
+        if (seen.length > 0) lost = lost.where('image_id', 'not in', seen);
+        await lost.execute();
       });
     } catch (error) {
       if (signal.aborted) throw error;
@@ -51,6 +57,13 @@ export async function measurePool(services: Services, storageId: string, signal:
     }
   }
 }
+
+const cachedImages = (trx: Trx, pool: PoolKey) =>
+  trx
+    .updateTable('cache_entries')
+    .where('primary_storage_id', '=', pool.storageId)
+    .where('host_id', '=', pool.hostId)
+    .where('status', '=', 'ready');
 
 /** Checks every enabled backup storage from some host and notes its capacity, or why it cannot be used. */
 export async function measureStores(services: Services, signal: AbortSignal): Promise<void> {
