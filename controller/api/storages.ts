@@ -1,13 +1,9 @@
 import { claimName, findBackupStorage, findCluster, findImage, findPrimaryStorage } from '../db/find.ts';
 import { addBackupStorage, deleteBackupStorage, refreshBackupStorage } from '../workflows/backup-storage.ts';
 import { addToCache, evictFromCache } from '../workflows/cache.ts';
-import {
-  addPrimaryStorage,
-  attachPrimaryStorage,
-  deletePrimaryStorage,
-  detachPrimaryStorage,
-  refreshPrimaryStorage,
-} from '../workflows/primary-storage.ts';
+import { addPrimaryStorage, refreshPrimaryStorage } from '../workflows/primary-storage.ts';
+import { attachPrimaryStorage, detachPrimaryStorage } from '../workflows/primary-storage-clusters.ts';
+import { deletePrimaryStorage } from '../workflows/primary-storage-delete.ts';
 import { emptyTrash } from '../workflows/trash.ts';
 import { type Api, type Handlers, startOperation } from './api.ts';
 import { pageOf } from './paging.ts';

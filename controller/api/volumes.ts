@@ -1,6 +1,6 @@
 import { CisternError } from '../../shared/errors.ts';
 import { claimName, findHost, findImage, findPrimaryStorage, findVolume } from '../db/find.ts';
-import { uploadVolume } from '../workflows/image.ts';
+import { uploadVolume } from '../workflows/volume-upload.ts';
 import { createVolumes } from '../workflows/volume-create.ts';
 import { deleteVolumes, resizeVolume } from '../workflows/volume.ts';
 import { type Api, type Handlers, startOperation } from './api.ts';

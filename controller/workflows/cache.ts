@@ -2,110 +2,30 @@ import { CisternError } from '../../shared/errors.ts';
 import type { Trx } from '../db/database.ts';
 import { findHost, findImage, findPrimaryStorage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
-import type { Run, Workflow } from '../operations/workflow.ts';
-import { demandRoom, type PoolKey, reserve } from '../policy/capacity.ts';
+import type { Workflow } from '../operations/workflow.ts';
+import { demandRoom, type PoolKey } from '../policy/capacity.ts';
 import { isCached, workerFor, workers } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
-import { poolRef, storeRef } from '../fleet/refs.ts';
+import { poolRef } from '../fleet/refs.ts';
+import { adjustAvailable, cacheLock, claimCacheRoom, ensureCached, whereEntry } from './cache-entry.ts';
 
-export const cacheLock = (pool: PoolKey, imageId: string): string =>
-  `cache/${pool.storageId}${pool.hostId && `/${pool.hostId}`}/${imageId}`;
-
-const at = (pool: PoolKey, imageId: string) => ({ image_id: imageId, primary_storage_id: pool.storageId, host_id: pool.hostId });
-
-/** In the transaction that accepts an operation: promises room for an image that is neither cached nor on its way. */
-export async function claimCacheRoom(trx: Trx, operationId: string, pool: PoolKey, image: Row<'images'>): Promise<void> {
-  const now = new Date().toISOString();
-  const made = await trx
-    .insertInto('cache_entries')
-    .values({ ...at(pool, image.id), status: 'creating', size: null, last_used_at: now, created_at: now })
-    .onConflict(c => c.doNothing())
-    .executeTakeFirst();
-  if ((made.numInsertedOrUpdatedRows ?? 0n) > 0n) await reserve(trx, operationId, pool, image.size ?? 0);
+interface CacheRequest {
+  image: string;
+  primaryStorage: string;
+  host?: string;
 }
 
-/**
- * Makes sure that an image is in a pool's cache. However many operations want it at once, one of them fetches it, under the lock of
- * this pool and image, and the others find it there.
- */
-export async function ensureCached(op: Run, imageId: string, pool: PoolKey, workerHostId: string, label = ''): Promise<void> {
-  const { services } = op;
-  op.undo(`forget the cache entry that was not made${label}`, async () => {
-    await services.db.write(async trx => {
-      // another operation that holds the lock is filling this very entry: it is that one's now
-      const holder = await trx
-        .selectFrom('locks')
-        .select('operation_id')
-        .where('name', '=', cacheLock(pool, imageId))
-        .executeTakeFirst();
-      if (holder && holder.operation_id !== op.id) return;
-      await whereEntry(trx.deleteFrom('cache_entries'), pool, imageId).where('status', '=', 'creating').execute();
-    });
-  });
-  await op.lock(cacheLock(pool, imageId));
-  const ready = await op.tx(`look in the image cache${label}`, async trx => {
-    if (await isCached(trx, imageId, pool)) return true;
-    const now = new Date().toISOString();
-    await trx
-      .insertInto('cache_entries')
-      .values({ ...at(pool, imageId), status: 'creating', size: null, last_used_at: now, created_at: now })
-      .onConflict(c => c.columns(['image_id', 'primary_storage_id', 'host_id']).doUpdateSet({ status: 'creating' }))
-      .execute();
-    return false;
-  });
-  if (ready) return;
-  const filled = await op.task(`fill the image cache${label}`, workerHostId, 'cache.fill', async () => {
-    const image = await findImage(services.db.read, imageId);
-    const replicas = await services.db.read
-      .selectFrom('replicas')
-      .innerJoin('backup_storages', 'backup_storages.id', 'replicas.backup_storage_id')
-      .select(['backup_storages.id', 'backup_storages.name'])
-      .where('image_id', '=', imageId)
-      .where('replicas.status', '=', 'ready')
-      .where('backup_storages.state', '<>', 'disabled')
-      // those that answered last time first
-      .orderBy('backup_storages.status')
-      .execute();
-    if (replicas.length === 0)
-      throw new CisternError('NO_STORAGE', `image ${image.name} has no replica on a backup storage that is enabled`);
-    return {
-      pool: await poolRef(services, pool.storageId),
-      image: { id: imageId, format: image.format },
-      stores: await Promise.all(replicas.map(replica => storeRef(services, replica.id))),
-    };
-  });
-  await op.tx(`publish the cache entry${label}`, async trx => {
-    const now = new Date().toISOString();
-    const set = { status: 'ready' as const, size: filled.allocated, last_used_at: now };
-    await trx
-      .insertInto('cache_entries')
-      .values({ ...at(pool, imageId), ...set, created_at: now })
-      .onConflict(c => c.columns(['image_id', 'primary_storage_id', 'host_id']).doUpdateSet(set))
-      .execute();
-    if (!filled.alreadyThere) await adjustAvailable(trx, pool, -filled.allocated);
-  });
+/** One pool of a plan; `label` tells the steps of several apart. */
+type Part = PoolKey & { workerHostId: string; label: string };
+
+interface Plan {
+  imageId: string;
+  pools: Part[];
 }
 
-/** Moves the physical figure of a pool by what an operation has just written or freed, until it is measured again. */
-export async function adjustAvailable(trx: Trx, pool: PoolKey, bytes: number): Promise<void> {
-  let query = trx
-    .updateTable('pools')
-    .set(e => ({ available: e.fn<number>('max', [e('available', '+', bytes), e.val(0)]) }))
-    .where('primary_storage_id', '=', pool.storageId)
-    .where('available', 'is not', null);
-  if (pool.hostId !== '') query = query.where('host_id', '=', pool.hostId);
-  await query.execute();
-}
-
-function whereEntry<Q extends { where(column: 'image_id' | 'primary_storage_id' | 'host_id', op: '=', value: string): Q }>(
-  query: Q,
-  pool: PoolKey,
-  imageId: string,
-): Q {
-  return query
-    .where('image_id', '=', imageId)
-    .where('primary_storage_id', '=', pool.storageId)
-    .where('host_id', '=', pool.hostId);
+async function partOf(trx: Trx, services: Services, pool: PoolKey): Promise<Part> {
+  const workerHostId = await workerFor(trx, services.fleet, pool);
+  return { ...pool, workerHostId, label: pool.hostId === '' ? '' : ` on ${(await findHost(trx, pool.hostId)).name}` };
 }
 
 /** The pools that a cache request means: the shared one, or the parts of the named host or of all connected hosts. */
@@ -120,24 +40,6 @@ async function poolsOf(
   const all = await workers(trx, services.fleet, storage.id);
   if (all.length === 0) throw new CisternError('NO_HOST', `no connected and enabled host sees primary storage ${storage.name}`);
   return all.map(hostId => ({ storageId: storage.id, hostId }));
-}
-
-async function partOf(trx: Trx, services: Services, pool: PoolKey): Promise<Part> {
-  const workerHostId = await workerFor(trx, services.fleet, pool);
-  return { ...pool, workerHostId, label: pool.hostId === '' ? '' : ` on ${(await findHost(trx, pool.hostId)).name}` };
-}
-
-interface CacheRequest {
-  image: string;
-  primaryStorage: string;
-  host?: string;
-}
-/** One pool of a plan; `label` tells the steps of several apart. */
-type Part = PoolKey & { workerHostId: string; label: string };
-
-interface Plan {
-  imageId: string;
-  pools: Part[];
 }
 
 /** Prefetches an image into the cache of a pool, or of every part of a local one. */
@@ -170,7 +72,18 @@ export const addToCache: Workflow<CacheRequest, Plan> = {
   },
 };
 
-/** Removes an image from a cache. Never where a volume stands on it, one in the trash included. */
+async function keep(trx: Trx, pool: PoolKey, imageId: string): Promise<void> {
+  const entry = whereEntry(trx.updateTable('cache_entries').set({ status: 'ready' }), pool, imageId);
+  await entry.where('status', '=', 'deleting').execute();
+}
+
+/** Some of the volumes that stand on a cached image, those in the trash included. */
+const standingOn = (trx: Trx, pool: PoolKey, imageId: string): Promise<Pick<Row<'volumes'>, 'name' | 'status'>[]> =>
+  whereEntry(trx.selectFrom('volumes').select(['name', 'status']), pool, imageId)
+    .limit(4)
+    .execute();
+
+/** Removes an image from a cache. Never where a volume stands on it, one in the trash included; it stays where it is wanted again meanwhile. */
 export const evictFromCache: Workflow<CacheRequest, Plan> = {
   kind: 'cache.evict',
   async accept(trx, request, _operationId, services) {
@@ -188,14 +101,7 @@ export const evictFromCache: Workflow<CacheRequest, Plan> = {
     const pools: Plan['pools'] = [];
     for (const entry of found) {
       const pool = { storageId: storage.id, hostId: entry.host_id };
-      const standing = await trx
-        .selectFrom('volumes')
-        .select(['name', 'status'])
-        .where('image_id', '=', image.id)
-        .where('primary_storage_id', '=', storage.id)
-        .where('host_id', '=', entry.host_id)
-        .limit(4)
-        .execute();
+      const standing = await standingOn(trx, pool, image.id);
       if (standing.length > 0)
         throw new CisternError(
           'IN_USE',
@@ -220,16 +126,16 @@ export const evictFromCache: Workflow<CacheRequest, Plan> = {
     let freed = 0;
     for (const pool of plan.pools) {
       const { label } = pool;
-      op.undo(
-        `keep the cache entry${label}`,
-        async () =>
-          void (await db.write(trx =>
-            whereEntry(trx.updateTable('cache_entries').set({ status: 'ready' }), pool, plan.imageId)
-              .where('status', '=', 'deleting')
-              .execute(),
-          )),
-      );
+      op.undo(`keep the cache entry${label}`, () => db.write(trx => keep(trx, pool, plan.imageId)));
       await op.lock(cacheLock(pool, plan.imageId));
+      // until the lock was had, others may have asked for the image again, and have fetched it or count on finding it
+      const goes = await op.tx(`look who wants the image${label}`, async trx => {
+        const wanted = (await standingOn(trx, pool, plan.imageId)).length > 0;
+        const entry = await whereEntry(trx.selectFrom('cache_entries').select('status'), pool, plan.imageId).executeTakeFirst();
+        if (wanted) await keep(trx, pool, plan.imageId);
+        return entry?.status === 'deleting' && !wanted;
+      });
+      if (!goes) continue;
       const out = await op.task(`evict${label}`, pool.workerHostId, 'cache.evict', async () => ({
         pool: await poolRef(op.services, pool.storageId),
         imageId: plan.imageId,

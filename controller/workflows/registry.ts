@@ -2,14 +2,12 @@ import type { Workflow } from '../operations/workflow.ts';
 import { addBackupStorage, deleteBackupStorage, refreshBackupStorage } from './backup-storage.ts';
 import { addToCache, evictFromCache } from './cache.ts';
 import { addHost, reconnectHost, removeHost } from './host.ts';
-import { deleteImage, importImage, uploadVolume } from './image.ts';
-import {
-  addPrimaryStorage,
-  attachPrimaryStorage,
-  deletePrimaryStorage,
-  detachPrimaryStorage,
-  refreshPrimaryStorage,
-} from './primary-storage.ts';
+import { deleteImage } from './image-delete.ts';
+import { importImage } from './image-import.ts';
+import { uploadVolume } from './volume-upload.ts';
+import { addPrimaryStorage, refreshPrimaryStorage } from './primary-storage.ts';
+import { attachPrimaryStorage, detachPrimaryStorage } from './primary-storage-clusters.ts';
+import { deletePrimaryStorage } from './primary-storage-delete.ts';
 import { emptyTrash } from './trash.ts';
 import { createVolumes } from './volume-create.ts';
 import { deleteVolumes, resizeVolume } from './volume.ts';

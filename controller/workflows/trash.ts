@@ -2,7 +2,7 @@ import { findPrimaryStorage } from '../db/find.ts';
 import { poolRef } from '../fleet/refs.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { workerFor } from '../policy/placement.ts';
-import { adjustAvailable } from './cache.ts';
+import { adjustAvailable } from './cache-entry.ts';
 
 interface Plan {
   before: string;

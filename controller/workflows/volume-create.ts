@@ -7,7 +7,7 @@ import type { Row } from '../db/schema.ts';
 import { discard } from '../operations/garbage.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { place } from '../policy/placement.ts';
-import { claimCacheRoom, ensureCached } from './cache.ts';
+import { claimCacheRoom, ensureCached } from './cache-entry.ts';
 import { poolRef } from '../fleet/refs.ts';
 
 interface Request {
