@@ -14,6 +14,8 @@ import { startSshd, type TestSshd } from '../servers/sshd.ts';
 import { filesBelow, PART, sinkInto, tempFolder } from './backup-image.ts';
 import { gatedSink, gatedSource } from './gate-end.ts';
 
+/** A thread that is not woken is waited for longer, in ms. */
+const PROMPT = 8000;
 const never = new AbortController().signal;
 const calm = { streams: 2, stallSeconds: 20, signal: never, partSize: PART };
 const image = (id = newId()) => ({ id, format: 'raw' as const, virtualSize: 0 });
@@ -102,7 +104,7 @@ describe('backup storage: sftp: who is who', () => {
     await using folder = await tempFolder();
     const { publicKey } = await newKey(folder.path, '');
     await using store = await opened(configOf(sshd, { hostKey: publicKey }));
-    await assert.rejects(store.check(), coded('STORE_HOST_KEY'));
+    await assert.rejects(store.read('images/x', 1), coded('STORE_HOST_KEY'));
   });
 
   it('refuses another host key for the bytes too, not only for control', async () => {
@@ -177,7 +179,9 @@ describe('backup storage: sftp: a server that dies', () => {
     await Promise.race([sink.gate.reached(), download]);
     await sshd.freeze();
     sink.gate.open();
+    const since = performance.now();
     await assert.rejects(download, coded('TRANSFER_STALLED', /no byte moved for 1 s/));
+    assert.ok(performance.now() - since < PROMPT, 'it ends the ssh that its thread waits for');
     assert.deepEqual(sink.ended, ['abort']);
   });
 

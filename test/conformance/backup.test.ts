@@ -13,6 +13,8 @@ import { filesBelow, flipByte, makeImage, PART, sinkInto, tempFolder } from './b
 import { backupTargets, type BackupTarget } from './backup-targets.ts';
 import { gatedSink, gatedSource } from './gate-end.ts';
 
+/** A thread that is not woken is waited for longer, in ms. */
+const PROMPT = 8000;
 const never = new AbortController().signal;
 const calm = { streams: 2, stallSeconds: 20, signal: never, partSize: PART };
 const raw = (id: string, virtualSize: number) => ({ id, format: 'raw' as const, virtualSize });
@@ -157,6 +159,14 @@ for (const [type, start] of Object.entries(backupTargets)) {
       assert.deepEqual(await filesBelow(target.root), []);
     });
 
+    it('keeps nothing of an upload that is cancelled when its bytes are there, but not its manifest', async () => {
+      const cancel = new AbortController();
+      const progress = (done: number, total: number): void => (done === total ? cancel.abort() : undefined);
+      const upload = publishImage(store, raw(id, 0), gatedSource(PART, PART), { ...calm, signal: cancel.signal, progress });
+      await assert.rejects(upload, { name: 'AbortError' });
+      assert.deepEqual(await filesBelow(target.root), []);
+    });
+
     it('stops a download that is cancelled in the middle, and publishes nothing', async () => {
       await publishImage(store, raw(id, 0), gatedSource(8 * PART, 8 * PART), calm);
       const sink = gatedSink(3 * PART);
@@ -164,7 +174,9 @@ for (const [type, start] of Object.entries(backupTargets)) {
       const download = fetchImage(store, id, sink, { ...calm, signal: cancel.signal });
       await Promise.race([sink.gate.reached(), download]);
       cancel.abort();
+      const since = performance.now();
       await assert.rejects(download, { name: 'AbortError' });
+      assert.ok(performance.now() - since < PROMPT, 'it wakes the thread that is blocked');
       assert.deepEqual(sink.ended, ['abort']);
     });
 

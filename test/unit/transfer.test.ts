@@ -4,6 +4,7 @@ import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { digestOfParts, makeManifest, parseManifest, writeManifest } from '../../agent/backup/manifest.ts';
 import type { Sink, Source } from '../../agent/transfer/ends.ts';
+import { flusher } from '../../agent/transfer/flusher.ts';
 import { digestOf, isZero, PART_SIZE, partCount, partRange, partsToMove } from '../../agent/transfer/parts.ts';
 import { transfer } from '../../agent/transfer/transfer.ts';
 import { newId } from '../../shared/id.ts';
@@ -179,5 +180,28 @@ describe('the manifest', () => {
     refused({ ...good, parts: ['a'.repeat(64)] }, /1 parts, but 4097 bytes make 2/);
     refused({ ...good, parts: ['b'.repeat(64), 'zero'] }, /digest/);
     refused({ ...good, id: newId() }, /manifest of image/);
+  });
+});
+
+describe('bringing bytes to the disk on the way', () => {
+  const MiB = 2 ** 20;
+
+  it('happens every 256 MiB, one at a time', async () => {
+    const ends: (() => void)[] = [];
+    const flushing = flusher({ ...memorySink(), flush: () => new Promise(resolve => ends.push(resolve)) });
+    for (const done of [100, 256, 600]) flushing.tick(done * MiB);
+    assert.equal(ends.length, 1);
+    ends[0]!();
+    await flushing.settle();
+    flushing.tick(700 * MiB);
+    assert.equal(ends.length, 2);
+    ends[1]!();
+    await flushing.settle();
+  });
+
+  it('fails the transfer where the disk did, because the system tells it only once', async () => {
+    const flushing = flusher({ ...memorySink(), flush: () => Promise.reject(new Error('EIO')) });
+    flushing.tick(256 * MiB);
+    await assert.rejects(flushing.settle(), /EIO/);
   });
 });
