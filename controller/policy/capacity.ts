@@ -90,6 +90,18 @@ export async function reserve(trx: Trx, operationId: string, pool: PoolKey, byte
     .execute();
 }
 
+/** Whether an operation has been promised bytes of a pool. */
+export async function hasReserved(trx: Trx, operationId: string, pool: PoolKey): Promise<boolean> {
+  const row = await trx
+    .selectFrom('reservations')
+    .select('bytes')
+    .where('operation_id', '=', operationId)
+    .where('primary_storage_id', '=', pool.storageId)
+    .where('host_id', '=', pool.hostId)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /** Throws NO_CAPACITY where a pool that must be used has no room, or was never measured. */
 export async function demandRoom(
   trx: Trx,

@@ -14,6 +14,8 @@ export interface Place extends PoolKey {
 interface Candidate extends Place {
   used: number;
   cached: boolean;
+  /** In the cache, or on its way there. */
+  near: boolean;
 }
 
 /** The hosts that see a primary storage and may work, least busy first. */
@@ -54,7 +56,7 @@ export interface PlacementRequest {
 }
 
 /**
- * Chooses where new volumes go: pools that have the image cached come first, then the least used ones. Throws NO_STORAGE with the
+ * Chooses where new volumes go: pools that have the image cached, or on its way, come first, then the least used ones. Throws NO_STORAGE with the
  * reason for each storage that was passed over.
  */
 export async function place(
@@ -69,6 +71,7 @@ export async function place(
       ? await db.selectFrom('primary_storages').selectAll().orderBy('name').execute()
       : [await findPrimaryStorage(db, request.storage)];
   const passed: string[] = [];
+  let full = false;
   const candidates: Candidate[] = [];
   for (const storage of storages) {
     if (storage.state !== 'enabled') {
@@ -79,35 +82,47 @@ export async function place(
     if (hosts.length === 0) passed.push(`${storage.name} is not connected on ${host ? `host ${host.name}` : 'any enabled host'}`);
     for (const workerHostId of storage.shared ? hosts.slice(0, 1) : hosts) {
       const hostId = storage.shared ? '' : workerHostId;
-      const cached = request.image !== undefined && (await isCached(db, request.image.id, { storageId: storage.id, hostId }));
-      const physical = request.wanted.physical + (request.image && !cached ? request.image.size : 0);
+      const entry = request.image && (await cacheStatus(db, request.image.id, { storageId: storage.id, hostId }));
+      // room for one that is on its way has been promised already
+      const near = entry === 'ready' || entry === 'creating';
+      const physical = request.wanted.physical + (request.image && !near ? request.image.size : 0);
       const capacity = await poolCapacity(db, storage, hostId);
       const lack = capacity
         ? lacksRoom(capacity, { ...request.wanted, physical }, physicalThreshold)
         : 'its capacity is not known yet';
-      if (lack) passed.push(`${storage.name}: ${lack}`);
-      else
+      if (lack) {
+        passed.push(`${storage.name}: ${lack}`);
+        full ||= capacity !== null;
+      } else
         candidates.push({
           storage,
           storageId: storage.id,
           hostId,
           workerHostId,
-          cached,
+          cached: entry === 'ready',
+          near,
           used: 1 - (capacity!.available - capacity!.reserved) / Math.max(1, capacity!.total),
         });
     }
   }
-  candidates.sort((a, b) => Number(b.cached) - Number(a.cached) || a.used - b.used);
+  candidates.sort((a, b) => Number(b.near) - Number(a.near) || a.used - b.used);
   const best = candidates[0];
   if (best) return best;
-  const only = request.storage !== undefined && passed.some(reason => reason.includes('bytes'));
   throw new CisternError(
-    only ? 'NO_CAPACITY' : 'NO_STORAGE',
+    full && request.storage !== undefined ? 'NO_CAPACITY' : 'NO_STORAGE',
     passed.length > 0 ? passed.join('; ') : 'there is no primary storage',
   );
 }
 
-export async function isCached(db: Reader, imageId: string, pool: PoolKey): Promise<boolean> {
+export const isCached = async (db: Reader, imageId: string, pool: PoolKey): Promise<boolean> =>
+  (await cacheStatus(db, imageId, pool)) === 'ready';
+
+/** Of an image in a pool's cache; undefined where it is not there and nobody is fetching it. */
+export async function cacheStatus(
+  db: Reader,
+  imageId: string,
+  pool: PoolKey,
+): Promise<Row<'cache_entries'>['status'] | undefined> {
   const row = await db
     .selectFrom('cache_entries')
     .select('status')
@@ -115,7 +130,7 @@ export async function isCached(db: Reader, imageId: string, pool: PoolKey): Prom
     .where('primary_storage_id', '=', pool.storageId)
     .where('host_id', '=', pool.hostId)
     .executeTakeFirst();
-  return row?.status === 'ready';
+  return row?.status;
 }
 
 /** A connected and enabled host for work that touches no pool, the least busy one. */

@@ -3,7 +3,7 @@ import type { Trx } from '../db/database.ts';
 import { findImage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import type { Run } from '../operations/workflow.ts';
-import { type PoolKey, reserve } from '../policy/capacity.ts';
+import { hasReserved, type PoolKey, reserve } from '../policy/capacity.ts';
 import { isCached } from '../policy/placement.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
 
@@ -50,6 +50,8 @@ export async function ensureCached(op: Run, imageId: string, pool: PoolKey, work
       .values({ ...at(pool, imageId), status: 'creating', size: null, last_used_at: now, created_at: now })
       .onConflict(c => c.columns(['image_id', 'primary_storage_id', 'host_id']).doUpdateSet({ status: 'creating' }))
       .execute();
+    // it counted on another operation's promise of room, which went with that one
+    if (!(await hasReserved(trx, op.id, pool))) await reserve(trx, op.id, pool, (await findImage(trx, imageId)).size ?? 0);
     return false;
   });
   if (ready) return;

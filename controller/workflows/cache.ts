@@ -4,7 +4,7 @@ import { findHost, findImage, findPrimaryStorage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { demandRoom, type PoolKey } from '../policy/capacity.ts';
-import { isCached, workerFor, workers } from '../policy/placement.ts';
+import { cacheStatus, workerFor, workers } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
 import { poolRef } from '../fleet/refs.ts';
 import { adjustAvailable, cacheLock, claimCacheRoom, ensureCached, whereEntry } from './cache-entry.ts';
@@ -54,8 +54,10 @@ export const addToCache: Workflow<CacheRequest, Plan> = {
     const pools: Plan['pools'] = [];
     for (const pool of await poolsOf(trx, services, storage, request.host)) {
       pools.push(await partOf(trx, services, pool));
-      if (await isCached(trx, image.id, pool)) continue;
-      await demandRoom(trx, storage, pool.hostId, { virtual: 0, physical: image.size ?? 0 }, services.config.physicalThreshold);
+      const status = await cacheStatus(trx, image.id, pool);
+      if (status === 'ready') continue;
+      if (status !== 'creating')
+        await demandRoom(trx, storage, pool.hostId, { virtual: 0, physical: image.size ?? 0 }, services.config.physicalThreshold);
       await claimCacheRoom(trx, operationId, pool, image);
     }
     return {

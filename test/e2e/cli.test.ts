@@ -82,7 +82,7 @@ describe('cistern: the command against a real controller and agent', () => {
     ]);
     assert.match(
       (await ok('volume', 'list', '--image', 'debian')).stdout,
-      /^NAME +KIND .*\nweb-1 +root +ready +128\.0 MiB .* fast +kvm1 +debian /m,
+      /^NAME +KIND .*\n(.*\n)*web-1 +root +ready +128\.0 MiB .* fast +kvm1 +debian /,
     );
 
     await ok('volume', 'resize', 'web-1', '256M');
