@@ -146,12 +146,23 @@ const fishQuote = (text: string): string => `'${text.replace(/[\\']/g, c => `\\$
 /** The completion script for fish: one line for each subcommand, option and argument. */
 export function fishScript(shapes: CommandShape[]): string {
   const lines = shapes.flatMap(shape => fishLines(shape));
+  const valued = new Set(
+    shapes.flatMap(({ options }) => options.filter(option => option.takesValue).flatMap(option => option.flags)),
+  );
   return `# fish completion of cistern: cistern completion fish | source
+set -g __cistern_valued ${[...valued].join(' ')}
 function __cistern_at --description 'whether the typed words lead to this command'
   set -l typed (commandline -opc)[2..]
   set -l plain
+  set -l value no
   for word in $typed
-    string match -q -- '-*' $word; or set -a plain $word
+    if test $value = yes
+      set value no
+    else if string match -q -- '-*' $word
+      contains -- $word $__cistern_valued; and set value yes
+    else
+      set -a plain $word
+    end
   end
   set -l wanted (string split ' ' -- $argv[1])
   test -z "$argv[1]"; and set wanted
