@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, createSecretKey, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CisternError } from '../shared/errors.ts';
@@ -15,9 +15,10 @@ export interface Secrets {
 export function openSecrets(stateDir: string): Secrets {
   const file = join(stateDir, 'secret.key');
   if (!existsSync(file)) writeFileSync(file, randomBytes(32).toString('base64'), { mode: 0o600, flag: 'wx' });
-  const key = Buffer.from(readFileSync(file, 'utf8'), 'base64');
-  if (key.length !== 32)
+  const bytes = Buffer.from(readFileSync(file, 'utf8'), 'base64');
+  if (bytes.length !== 32)
     throw new CisternError('BAD_REQUEST', `the key file ${file} does not hold 32 bytes in base64; restore it from a backup`);
+  const key = createSecretKey(bytes);
   return {
     fingerprint: value => createHmac('sha256', key).update(JSON.stringify(value)).digest('hex'),
     seal(value) {

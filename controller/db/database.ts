@@ -20,7 +20,10 @@ export interface Database {
 }
 
 interface Job {
+  /** Alone in its transaction: throws where the job does, which rolls that back. */
   run(trx: Trx): Promise<void>;
+  /** One of several: rolled back by itself. */
+  runAmong(trx: Trx): Promise<void>;
   settle(failure?: unknown): void;
 }
 
@@ -43,7 +46,8 @@ export async function openDatabase(
       const began = performance.now();
       try {
         await db.transaction().execute(async trx => {
-          for (const job of jobs) await job.run(trx);
+          if (jobs.length === 1) await jobs[0]!.run(trx);
+          else for (const job of jobs) await job.runAmong(trx);
         });
         for (const job of jobs) job.settle();
       } catch (cause) {
@@ -75,19 +79,22 @@ function toJob<T>(job: (trx: Trx) => Promise<T>, resolve: (value: T) => void, re
   let outcome: { value: T } | { error: unknown } | undefined;
   return {
     async run(trx) {
-      await sql`savepoint job`.execute(trx);
       try {
         outcome = { value: await job(trx) };
       } catch (error) {
         outcome = { error };
-        await sql`rollback to savepoint job`.execute(trx);
+        throw error;
       }
+    },
+    async runAmong(trx) {
+      await sql`savepoint job`.execute(trx);
+      await this.run(trx).catch(() => sql`rollback to savepoint job`.execute(trx));
       await sql`release savepoint job`.execute(trx);
     },
     settle(failure) {
-      if (failure !== undefined) reject(failure);
-      else if (outcome && 'value' in outcome) resolve(outcome.value);
-      else reject(outcome?.error);
+      if (outcome && 'error' in outcome) reject(outcome.error);
+      else if (failure !== undefined || !outcome) reject(failure);
+      else resolve(outcome.value);
     },
   };
 }

@@ -122,16 +122,13 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
         throw failure;
       }
       const state = problem.code === 'CANCELLED' ? 'cancelled' : 'failed';
-      await end(row, state, { error_json: JSON.stringify(problem) }, `${row.kind} ${state}: ${problem.detail}`);
+      await end(row, state, { error_json: JSON.stringify(problem) }, `${row.kind} ${state}: ${problem.detail}`, driven.flush);
       return;
     }
-    await end(
-      row,
-      'succeeded',
-      { output_json: JSON.stringify(driven.ending.output) },
-      `${row.kind} succeeded`,
-      driven.ending.work,
-    );
+    await end(row, 'succeeded', { output_json: JSON.stringify(driven.ending.output) }, `${row.kind} succeeded`, async trx => {
+      await driven.flush(trx);
+      await driven.ending.work?.(trx);
+    });
   };
 
   const setState = async (row: Row<'operations'>, state: OperationState, problem?: Problem) => {

@@ -20,6 +20,8 @@ export interface Driven {
   run: Run;
   undoAll(signal: AbortSignal): Promise<void>;
   ending: { output: Record<string, unknown>; work?: (trx: Trx) => Promise<void> };
+  /** Writes what is known but not journalled yet, as a part of another write. */
+  flush(trx: Trx): Promise<void>;
 }
 
 export interface RunOptions {
@@ -55,9 +57,21 @@ export function createRun(options: RunOptions): Driven {
     options.changed();
   };
   const key = (name: string) => undoing + name;
-  const journal = async <T>(name: string, startedAt: string, result: T): Promise<T> => {
-    await services.db.write(trx => writeStep(trx, id, name, startedAt, result));
-    done.set(name, result);
+  /**
+   * Results of tasks, which go into the journal with the next write: until then the agent has them under the task's id, where a
+   * controller that follows this one finds them. Most operations end right after their task, and so sync once less.
+   */
+  let pending: { name: string; startedAt: string; result: unknown }[] = [];
+  const flush = async (trx: Trx): Promise<void> => {
+    for (const { name, startedAt, result } of pending) await writeStep(trx, id, name, startedAt, result);
+  };
+  const write = async <T>(work: (trx: Trx) => Promise<T>): Promise<T> => {
+    const flushed = pending.length;
+    const result = await services.db.write(async trx => {
+      await flush(trx);
+      return work(trx);
+    });
+    pending = pending.slice(flushed);
     return result;
   };
 
@@ -76,7 +90,9 @@ export function createRun(options: RunOptions): Driven {
       const name = key(label);
       if (done.has(name)) return done.get(name) as never;
       const startedAt = enter(name);
-      const result = await journal(name, startedAt, await work());
+      const result = await work();
+      await write(trx => writeStep(trx, id, name, startedAt, result));
+      done.set(name, result);
       leave();
       return result;
     },
@@ -84,7 +100,7 @@ export function createRun(options: RunOptions): Driven {
       const name = key(label);
       if (done.has(name)) return done.get(name) as never;
       const startedAt = enter(name);
-      const result = await services.db.write(async trx => {
+      const result = await write(async trx => {
         const value = await work(trx);
         await writeStep(trx, id, name, startedAt, value);
         return value;
@@ -96,6 +112,13 @@ export function createRun(options: RunOptions): Driven {
     async task(label, hostId, kind, input, { resend } = { resend: true }) {
       const name = key(label);
       if (done.has(name)) return done.get(name) as never;
+      if (pending.length > 0) await write(async () => {});
+      const keep = <T>(startedAt: string, result: T): T => {
+        pending.push({ name, startedAt, result });
+        done.set(name, result);
+        leave();
+        return result;
+      };
       for (let attempt = 1; ; attempt++) {
         const taskId = derivedId(id, `${name}#${attempt}`);
         // an earlier controller may have sent this task before the operation was to be ended
@@ -116,13 +139,11 @@ export function createRun(options: RunOptions): Driven {
               options.changed();
             },
           });
-          const result = await journal(name, startedAt, output);
-          leave();
-          return result;
+          return keep(startedAt, output);
         } catch (error) {
           const last = signal.aborted && !isShutdown(signal) ? await services.fleet.stop(hostId, taskId) : undefined;
           // cancelled too late: it was done, and what undoes it must see it as done
-          if (last?.state === 'succeeded') return await journal(name, startedAt, last.output as never);
+          if (last?.state === 'succeeded') return keep(startedAt, last.output as never);
           const again = resend && error instanceof CisternError && RESEND.includes(error.code) && attempt < ATTEMPTS;
           if (signal.aborted || !again) throw error;
           services.log.info({ operation: id, task: taskId, code: error.code }, `${name} is sent again`);
@@ -141,6 +162,7 @@ export function createRun(options: RunOptions): Driven {
   return {
     run,
     ending,
+    flush,
     async undoAll(shutdown) {
       signal = shutdown;
       const deadline = Date.now() + UNDO_HOURS * 3600_000;
@@ -152,14 +174,14 @@ export function createRun(options: RunOptions): Driven {
           const startedAt = enter(step);
           try {
             await work();
-            await services.db.write(trx => writeStep(trx, id, step, startedAt, undefined, 'undone'));
+            await write(trx => writeStep(trx, id, step, startedAt, undefined, 'undone'));
             break;
           } catch (error) {
             shutdown.throwIfAborted();
             const again = error instanceof CisternError && error.retryable && Date.now() < deadline;
             services.log.warn({ operation: id, err: error }, `${step} failed${again ? '; it will be tried again' : ''}`);
             if (!again) {
-              await services.db.write(trx => writeStep(trx, id, step, startedAt, { error: (error as Error).message }, 'failed'));
+              await write(trx => writeStep(trx, id, step, startedAt, { error: (error as Error).message }, 'failed'));
               break;
             }
             await delay(pause, undefined, { signal: shutdown });
