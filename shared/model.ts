@@ -132,6 +132,8 @@ export const BackupStorage = z
   .meta({ id: 'BackupStorage' });
 export type BackupStorage = z.infer<typeof BackupStorage>;
 
+/** Of an image or a volume; deleted ones are remembered while something stands on them. */
+export const LifeStatus = z.enum(['creating', 'ready', 'deleting', 'deleted']);
 export const Media = z.enum(['root', 'data', 'iso']);
 export const ImageFormat = z.enum(['qcow2', 'raw']);
 /** Formats that can come in; they are converted to an ImageFormat. */
@@ -153,7 +155,7 @@ export const Image = z
     name: Name,
     media: Media,
     format: ImageFormat,
-    status: z.enum(['creating', 'ready', 'deleting', 'deleted']),
+    status: LifeStatus,
     size: Bytes.nullable().describe('bytes of the stored object'),
     virtualSize: Bytes.nullable().describe('size of the disk that a guest sees'),
     digest: Sha256.nullable().describe('SHA-256 over the part digests of the manifest'),
@@ -184,7 +186,7 @@ export const Volume = z
     id: Id,
     name: Name,
     kind: VolumeKind,
-    status: z.enum(['creating', 'ready', 'deleting', 'deleted']),
+    status: LifeStatus,
     primaryStorageId: Id,
     hostId: Id.nullable().describe('set on local pools'),
     imageId: Id.nullable(),

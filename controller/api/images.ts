@@ -38,8 +38,7 @@ export function imageHandlers(api: Api): Handlers<Keys> {
   return {
     async listImages({ query }) {
       let rows = db.read.selectFrom('images').selectAll();
-      rows =
-        query.status === undefined ? rows.where('status', '<>', 'deleted') : rows.where('status', '=', query.status as 'ready');
+      rows = query.status === undefined ? rows.where('status', '<>', 'deleted') : rows.where('status', '=', query.status);
       if (query.media) rows = rows.where('media', '=', query.media);
       if (query.backupStorage !== undefined) {
         const store = await findBackupStorage(db.read, query.backupStorage);

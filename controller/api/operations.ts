@@ -1,7 +1,7 @@
 import { CisternError } from '../../shared/errors.ts';
 import { isEnded } from '../operations/journal.ts';
 import { answer, type Api, closed, type Handlers, keyOf } from './api.ts';
-import { pageOf } from './paging.ts';
+import { checkCursor, pageOf } from './paging.ts';
 import { openStream } from './sse.ts';
 
 type Keys = 'listOperations' | 'getOperation' | 'cancelOperation' | 'retryOperation' | 'operationEvents' | 'listEvents';
@@ -59,7 +59,8 @@ export function operationHandlers(api: Api): Handlers<Keys> {
     },
 
     async listEvents({ query }, { req, res }) {
-      const from = Math.max(query.after, Number(query.cursor ?? 0) || 0, Number(req.headers['last-event-id'] ?? 0) || 0);
+      checkCursor(query.cursor, /^\d{1,15}$/);
+      const from = Math.max(query.after, Number(query.cursor ?? 0), Number(req.headers['last-event-id'] ?? 0) || 0);
       const items = await events.list(db.read, from, query.limit);
       if (!req.headers.accept?.includes('text/event-stream'))
         return { items, next: items.length === query.limit ? String(items.at(-1)!.seq) : null };

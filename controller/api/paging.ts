@@ -6,14 +6,19 @@ interface Ordered<Q, Row> {
   limit(n: number): { execute(): Promise<Row[]> };
 }
 
+/** BAD_REQUEST for a cursor that this list cannot have returned: guessing what was meant would show things twice or never. */
+export function checkCursor(cursor: string | undefined, form: RegExp): void {
+  if (cursor !== undefined && !form.test(cursor))
+    throw new CisternError('BAD_REQUEST', 'cursor: it is not one that this list returned');
+}
+
 /** One page of a query over things with ids, which sort by the time they were made. The cursor is the last id of the page before. */
 export async function pageOf<Q, Row extends { id: string }>(
   query: Q & Ordered<Q, Row>,
   page: { limit: number; cursor?: string },
   direction: 'asc' | 'desc' = 'asc',
 ): Promise<{ rows: Row[]; next: string | null }> {
-  if (page.cursor !== undefined && !/^[0-9a-f-]{36}$/.test(page.cursor))
-    throw new CisternError('BAD_REQUEST', 'cursor: it is not one that a list returned');
+  checkCursor(page.cursor, /^[0-9a-f-]{36}$/);
   const from =
     page.cursor === undefined ? query : (query.where('id', direction === 'asc' ? '>' : '<', page.cursor) as Q & Ordered<Q, Row>);
   const rows = await (from.orderBy('id', direction) as Q & Ordered<Q, Row>).limit(page.limit + 1).execute();

@@ -6,7 +6,7 @@ import { attachPrimaryStorage, detachPrimaryStorage } from '../workflows/primary
 import { deletePrimaryStorage } from '../workflows/primary-storage-delete.ts';
 import { emptyTrash } from '../workflows/trash.ts';
 import { type Api, type Handlers, startOperation } from './api.ts';
-import { pageOf } from './paging.ts';
+import { checkCursor, pageOf } from './paging.ts';
 import { toBackupStorage, toCacheEntry, toPrimaryStorage } from './views.ts';
 
 type PrimaryKeys =
@@ -89,6 +89,7 @@ export function cacheHandlers(api: Api): Handlers<CacheKeys> {
       if (query.image !== undefined) rows = rows.where('image_id', '=', (await findImage(db.read, query.image)).id);
       if (query.primaryStorage !== undefined)
         rows = rows.where('primary_storage_id', '=', (await findPrimaryStorage(db.read, query.primaryStorage)).id);
+      checkCursor(query.cursor, /^[0-9a-f-]{36}\/[0-9a-f-]{36}\/([0-9a-f-]{36})?$/);
       // an entry has no id of its own: its three parts are its place in the list
       const place = (row: { image_id: string; primary_storage_id: string; host_id: string }) =>
         `${row.image_id}/${row.primary_storage_id}/${row.host_id}`;

@@ -22,8 +22,7 @@ export function volumeHandlers(api: Api): Handlers<Keys> {
   return {
     async listVolumes({ query }) {
       let rows = db.read.selectFrom('volumes').selectAll();
-      rows =
-        query.status === undefined ? rows.where('status', '<>', 'deleted') : rows.where('status', '=', query.status as 'ready');
+      rows = query.status === undefined ? rows.where('status', '<>', 'deleted') : rows.where('status', '=', query.status);
       if (query.kind) rows = rows.where('kind', '=', query.kind);
       if (query.primaryStorage !== undefined)
         rows = rows.where('primary_storage_id', '=', (await findPrimaryStorage(db.read, query.primaryStorage)).id);

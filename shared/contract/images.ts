@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Bytes, Image, ImageFormat, Media, Name, Operation, Sha256, SourceFormat } from '../model.ts';
+import { Bytes, Image, ImageFormat, LifeStatus, Media, Name, Operation, Sha256, SourceFormat } from '../model.ts';
 import { listOf, page, ref } from './lists.ts';
 import { routes } from './route.ts';
 
@@ -23,7 +23,7 @@ export const imageRoutes = routes({
     path: '/api/v1/images',
     tag: 'images',
     summary: 'List images',
-    query: page.extend({ media: Media.optional(), status: z.string().optional(), backupStorage: z.string().optional() }),
+    query: page.extend({ media: Media.optional(), status: LifeStatus.optional(), backupStorage: z.string().optional() }),
     status: 200,
     output: listOf(Image),
   },

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Bytes, ImageFormat, Name, Operation, Volume, VolumeKind } from '../model.ts';
+import { Bytes, ImageFormat, LifeStatus, Name, Operation, Volume, VolumeKind } from '../model.ts';
 import { listOf, page, ref } from './lists.ts';
 import { routes } from './route.ts';
 
@@ -13,7 +13,7 @@ export const volumeRoutes = routes({
       primaryStorage: z.string().optional(),
       image: z.string().optional(),
       host: z.string().optional(),
-      status: z.string().optional(),
+      status: LifeStatus.optional(),
       kind: VolumeKind.optional(),
     }),
     status: 200,

@@ -29,7 +29,7 @@ export function bindRoutes<T extends Routes>(app: Express, table: T, handlers: R
     const handler = handlers[name] as unknown as (input: unknown, context: RouteContext) => unknown;
     const chain: RequestHandler[] = [];
     if (route.auth !== false) chain.push(async (req, _res, next) => (await options.authenticate(req), next()));
-    if (route.body) chain.push(json);
+    if (route.body) chain.push(wantJson, json);
     chain.push(async (req, res) => {
       const output = await handler(checkInput(route, req), { req, res });
       // a handler that streams has answered by itself
@@ -40,6 +40,16 @@ export function bindRoutes<T extends Routes>(app: Express, table: T, handlers: R
     app[route.method](route.path, ...chain);
   }
 }
+
+/** A body of another type would be taken for an empty one, and what it asks for as if nothing had been said of it. */
+const wantJson: RequestHandler = (req, _res, next) => {
+  const { 'content-length': length, 'content-type': type } = req.headers;
+  if (length !== '0' && req.is('application/json') === false)
+    throw new CisternError('BAD_REQUEST', `the body of the request is ${type ?? 'of no type'}`, {
+      action: 'Send JSON with "Content-Type: application/json".',
+    });
+  next();
+};
 
 /** Ends the chain of an app: what no route took, and every error as a problem document. `onError` gets those nobody expected. */
 export function bindErrors(app: Express, onError: (error: unknown, req: Request) => void): void {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { type Image, Media } from '../../../shared/model.ts';
+import { type Image, LifeStatus, Media } from '../../../shared/model.ts';
 import { type Call, leaf, type Runtime } from '../command.ts';
 import { listFor, namesOf, withLimit } from '../lists.ts';
 import { runOperation, withWait } from '../operation.ts';
@@ -30,7 +30,7 @@ export function addImageCommands(runtime: Runtime, program: Command): void {
       summary: 'List images',
       examples: ['image list', 'image list --media iso --output json', 'image list --backup-storage vault'],
       action: async call => {
-        const { media, status, backupStorage } = call.options as { media?: Media; status?: string; backupStorage?: string };
+        const { media, status, backupStorage } = call.options as { media?: Media; status?: Image['status']; backupStorage?: string };
         call.out.list(
           columns,
           await listFor(call, page => call.client.listImages({ query: { ...page, media, status, backupStorage } })),
@@ -38,7 +38,7 @@ export function addImageCommands(runtime: Runtime, program: Command): void {
       },
     })
       .addOption(new Option('--media <media>', 'only of this kind').choices(Media.options))
-      .option('--status <status>', 'only with this status, such as ready')
+      .addOption(new Option('--status <status>', 'only with this status').choices(LifeStatus.options))
       .option('--backup-storage <backup-storage>', 'only those with a replica there'),
   );
   leaf(runtime, image, {

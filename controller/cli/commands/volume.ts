@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { ImageFormat, type Volume, VolumeKind } from '../../../shared/model.ts';
+import { ImageFormat, LifeStatus, type Volume, VolumeKind } from '../../../shared/model.ts';
 import { type Call, leaf, type Runtime } from '../command.ts';
 import { listFor, type NameOf, namesOf, withLimit } from '../lists.ts';
 import { runOperation, withWait } from '../operation.ts';
@@ -72,7 +72,7 @@ function addReading(runtime: Runtime, volume: Command): void {
           primaryStorage?: string;
           image?: string;
           host?: string;
-          status?: string;
+          status?: Volume['status'];
           kind?: Volume['kind'];
         };
         const volumes = await listFor(call, page =>
@@ -84,7 +84,7 @@ function addReading(runtime: Runtime, volume: Command): void {
       .option('--primary-storage <primary-storage>', 'only on this primary storage')
       .option('--image <image>', 'only clones of this image')
       .option('--host <host>', 'only on this host')
-      .option('--status <status>', 'only with this status, such as ready')
+      .addOption(new Option('--status <status>', 'only with this status').choices(LifeStatus.options))
       .addOption(new Option('--kind <kind>', 'only of this kind').choices(VolumeKind.options)),
   );
   leaf(runtime, volume, {
