@@ -6,7 +6,7 @@ import { interleave, medianOf } from '../row.ts';
 
 const WRITES = 20_000;
 const BLOCK = 4096;
-/** From one write to the next, modulo the 10 GiB of the disk: no common factor with its blocks, so no place comes twice. */
+/** From one write to the next, modulo the 2 GiB of the disk: no common factor with its blocks, so no place comes twice. */
 const STEP = BLOCK * 405_803;
 const ROUNDS = 3;
 
