@@ -8,7 +8,7 @@ import { AgentConfig } from '../agent/config.ts';
 import { startAgent } from '../agent/main.ts';
 import { loadConfig } from '../shared/config.ts';
 import { controllerRoutes } from '../shared/contract/controller.ts';
-import { toProblem } from '../shared/errors.ts';
+import { fromProblem, toProblem } from '../shared/errors.ts';
 import { createClient } from '../shared/http/client.ts';
 import { createLog } from '../shared/log.ts';
 import { ControllerConfig } from './config.ts';
@@ -44,8 +44,11 @@ async function main(): Promise<void> {
     hostname()
       .replace(/[^A-Za-z0-9._-]/g, '-')
       .slice(0, 63) || 'this-host';
-  if (!items.some(host => host.url === agent.url))
-    await api.addHost({ body: { name, url: agent.url, token: agent.token } }, { headers: { Prefer: 'wait=20' } });
+  if (!items.some(host => host.url === agent.url)) {
+    const body = { name, url: agent.url, token: agent.token };
+    const added = await api.addHost({ body }, { headers: { Prefer: 'wait=20' } });
+    if (added.error) throw fromProblem(added.error);
+  }
   api.close();
   process.stdout.write(`cistern runs on this machine.
 
