@@ -2,10 +2,10 @@
 import { Worker } from 'node:worker_threads';
 import { CisternError } from '../../shared/errors.ts';
 import type { RangeEnd } from './ends.ts';
+import type { Job, Moving } from './moving.ts';
 import { partsToMove, ZERO, type PartDigest } from './parts.ts';
 import type { Plan } from './plan.ts';
 import { STOP, type ThreadJob, type ThreadReport } from './thread-job.ts';
-import type { Job, Moving } from './transfer.ts';
 
 /** How long threads may take to end after they were woken; a thread that hangs in a dead mount is then left behind. */
 const LEAVE_MS = 10_000;

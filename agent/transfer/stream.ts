@@ -1,9 +1,9 @@
 /** The lane of one stream: for storages that cannot read or write ranges. Hashing happens on the event loop, part by part. */
 import { Transform, type Readable, type TransformCallback } from 'node:stream';
 import { EndError } from './end-error.ts';
+import type { Job, Moving } from './moving.ts';
 import { partRange, type PartDigest } from './parts.ts';
 import type { Plan } from './plan.ts';
-import type { Job, Moving } from './transfer.ts';
 import { verifyPart } from './verify.ts';
 
 /** Moves the object in one piece. Parts that are known to be zero cross too: a stream has no holes. */

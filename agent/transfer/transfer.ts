@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import { EndError } from './end-error.ts';
 import type { Sink, Source } from './ends.ts';
 import { flusher } from './flusher.ts';
+import type { Job, Moving } from './moving.ts';
 import { PART_SIZE, partCount, ZERO, type PartDigest } from './parts.ts';
 import { plan } from './plan.ts';
 import { moveRanges } from './ranges.ts';
@@ -26,22 +27,6 @@ export interface TransferOptions {
   signal: AbortSignal;
   /** Called a few times a second with bytes done and the size. */
   progress?: (done: number, total: number) => void;
-}
-
-/** What both lanes work from. */
-export interface Job {
-  source: Source;
-  count: number;
-  partSize: number;
-  parts: readonly PartDigest[] | undefined;
-  streams: number;
-}
-
-/** What both lanes report to and stop by. */
-export interface Moving {
-  signal: AbortSignal;
-  /** Shared with threads; grows by two for each byte: once read, once written. */
-  counter: BigInt64Array;
 }
 
 /**

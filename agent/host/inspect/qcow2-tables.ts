@@ -1,6 +1,6 @@
 import { requireInside, requireSound, TABLE_LIMIT } from './file.ts';
 import type { ImageFile } from './file.ts';
-import type { Qcow2Header } from './qcow2.ts';
+import type { Qcow2Header } from './qcow2-header.ts';
 
 /** qemu's own limits on what it loads at open (block/qcow2.h): L1 table 32 MiB, refcount table 8 MiB. */
 const MAX_L1 = 32 * 2 ** 20;
