@@ -156,7 +156,15 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
         return true;
       }
     };
-    const create = (agent: AgentClient) => agent.createTask({ body: { id: taskId, command: message as never } }, { signal });
+    const create = async (agent: AgentClient) => {
+      try {
+        return await agent.createTask({ body: { id: taskId, command: message as never } }, { signal });
+      } catch (error) {
+        if (!(error instanceof CisternError && error.code === 'TASK_ID_REUSED')) throw error;
+        // ids are made of operation and step: an earlier controller sent this step, when a time or an order in it was another
+        return agent.getTask({ params: { id: taskId } }, { signal });
+      }
+    };
     let known = false;
     while (!signal.aborted) {
       if (!known || awaySince !== undefined) {

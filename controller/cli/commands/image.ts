@@ -30,7 +30,11 @@ export function addImageCommands(runtime: Runtime, program: Command): void {
       summary: 'List images',
       examples: ['image list', 'image list --media iso --output json', 'image list --backup-storage vault'],
       action: async call => {
-        const { media, status, backupStorage } = call.options as { media?: Media; status?: Image['status']; backupStorage?: string };
+        const { media, status, backupStorage } = call.options as {
+          media?: Media;
+          status?: Image['status'];
+          backupStorage?: string;
+        };
         call.out.list(
           columns,
           await listFor(call, page => call.client.listImages({ query: { ...page, media, status, backupStorage } })),
