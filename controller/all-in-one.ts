@@ -2,6 +2,7 @@
  * `npm start`: a controller and an agent on this machine, in one process, for trying cistern and for single hosts without systemd.
  * State lies in CISTERN_STATE, else $XDG_STATE_HOME/cistern. The only place of the controller that knows the agent.
  */
+import { mkdirSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { AgentConfig } from '../agent/config.ts';
@@ -24,6 +25,9 @@ async function main(): Promise<void> {
     stateDir: process.env.CISTERN_AGENT_STATE_DIR ?? stateOf('agent'),
     mountDir: process.env.CISTERN_AGENT_MOUNT_DIR ?? join(state, 'mnt'),
   });
+  // places for the first commands that are printed below
+  const folders = { pool: join(state, 'pool'), store: join(state, 'store') };
+  for (const folder of Object.values(folders)) mkdirSync(folder, { recursive: true });
   await using stack = new AsyncDisposableStack();
   const controller = stack.adopt(
     await startController(controllerConfig, createLog('cistern-controller', process.env.CISTERN_CONTROLLER_LOG_LEVEL ?? 'warn')),
@@ -60,8 +64,8 @@ In another terminal, in this folder:
 
   export CISTERN_URL=${controller.url} CISTERN_TOKEN_FILE=${join(controllerConfig.stateDir, 'token')}
   npx cistern status
-  npx cistern primary-storage add pool --type local --set path=/srv/cistern/pool
-  npx cistern backup-storage add store --type dir --set path=/srv/cistern/store
+  npx cistern primary-storage add pool --type local --set path=${folders.pool}
+  npx cistern backup-storage add store --type dir --set path=${folders.store}
   npx cistern image import debian --url https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2
   npx cistern volume create vm --image debian --count 3
 
