@@ -1,6 +1,7 @@
 import { CisternError } from '../../shared/errors.ts';
 import { newToken, tokenHash } from '../../shared/http/auth.ts';
 import { newId } from '../../shared/id.ts';
+import type { State } from '../../shared/model.ts';
 import { claimName, findHost } from '../db/find.ts';
 import { connectHost, connectPools, markHostDown } from '../fleet/connect.ts';
 import { poolRef } from '../fleet/refs.ts';
@@ -124,7 +125,7 @@ export const reconnectHost: Workflow<{ ref: string }, { hostId: string }> = {
 /** Removes a host. Refused while volumes lie on its local pools; a host that is gone for good can be removed all the same. */
 export const removeHost: Workflow<
   { ref: string },
-  { hostId: string; connected: boolean; storages: { id: string; name: string }[] }
+  { hostId: string; oldState: State; connected: boolean; storages: { id: string; name: string }[] }
 > = {
   kind: 'host.remove',
   async accept(trx, request, operationId) {
@@ -150,12 +151,15 @@ export const removeHost: Workflow<
       .execute();
     await trx.updateTable('hosts').set({ state: 'disabled' }).where('id', '=', host.id).execute();
     return {
-      plan: { hostId: host.id, connected: host.status === 'connected', storages },
+      plan: { hostId: host.id, oldState: host.state, connected: host.status === 'connected', storages },
       resources: [{ kind: 'host', id: host.id }],
     };
   },
   async run(op, plan) {
-    const { fleet } = op.services;
+    const { db, fleet } = op.services;
+    op.undo('keep the host', async () => {
+      await db.write(trx => trx.updateTable('hosts').set({ state: plan.oldState }).where('id', '=', plan.hostId).execute());
+    });
     if (plan.connected) {
       for (const storage of plan.storages) {
         await op.task(`disconnect ${storage.name}`, plan.hostId, 'pool.disconnect', async () => ({
@@ -168,7 +172,6 @@ export const removeHost: Workflow<
       await trx.deleteFrom('volumes').where('host_id', '=', plan.hostId).execute();
       await trx.deleteFrom('cache_entries').where('host_id', '=', plan.hostId).execute();
       await trx.deleteFrom('pools').where('host_id', '=', plan.hostId).execute();
-      await trx.deleteFrom('garbage').where('host_id', '=', plan.hostId).execute();
       await trx.deleteFrom('hosts').where('id', '=', plan.hostId).execute();
       fleet.forget(plan.hostId);
     });

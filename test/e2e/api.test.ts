@@ -28,6 +28,7 @@ describe('the API of the controller', () => {
     await makeDisk(join(house.files, 'disk.raw'), 16 * MiB, 'api');
     await done(house.importFile('disk.raw', { name: 'base', backupStorages: ['depot', 'vault'] }));
     await done(api.createVolumes({ body: { name: 'vm', image: 'base', primaryStorage: 'fast' } }, WAIT));
+    await done(api.createVolumes({ body: { name: 'set-2', size: MiB, primaryStorage: 'fast' } }, WAIT));
   });
   after(() => house?.[Symbol.asyncDispose]());
 
@@ -195,14 +196,7 @@ describe('the API of the controller', () => {
       ] as const;
       for (const [path, body] of taken)
         isProblem(await send(controller(), 'POST', `/api/v1/${path}`, body), 'NAME_TAKEN', /already/);
-      await done(api.createVolumes({ body: { name: 'set-2', size: MiB, primaryStorage: 'fast' } }, WAIT));
       isProblem(await send(controller(), 'POST', '/api/v1/volumes', { name: 'set', size: MiB, count: 3 }), 'NAME_TAKEN', /set-2/);
-      await done(api.deleteVolume({ params: { ref: 'set-2' } }, WAIT));
-      await done(api.emptyTrash({ body: {} }, WAIT));
-    }).catch((error: unknown) => {
-      // the volume that was in the way came and went: only operations tell of it
-      const { actual, expected } = error as { actual: unknown[]; expected: unknown[] };
-      assert.deepEqual(actual.slice(0, -1), expected.slice(0, -1));
     }));
 
   it('does not remove what is in use', () =>
