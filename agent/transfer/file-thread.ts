@@ -4,6 +4,9 @@ import type { Moved, RangeReader, RangeWriter } from './ends.ts';
 import { EndError } from './end-error.ts';
 import { fileCode, type FileCodes } from './file-code.ts';
 
+/** Bytes of one system call: so few that the stall watchdog sees a slow disk or server move. */
+const STEP = 2 ** 20;
+
 /** What the file ends hand to a thread. */
 export interface FileData {
   path: string;
@@ -16,7 +19,7 @@ export function openReader(data: unknown, moved: Moved): RangeReader {
   return {
     read: (offset, into) => {
       for (let at = 0; at < into.length;) {
-        const n = attempt('reading', path, codes, () => readSync(fd, into, at, into.length - at, offset + at));
+        const n = attempt('reading', path, codes, () => readSync(fd, into, at, Math.min(STEP, into.length - at), offset + at));
         if (n === 0)
           throw new EndError('IO_ERROR', `reading ${path}: it ended at ${offset + at}, ${into.length - at} bytes too early`);
         at += n;
@@ -33,7 +36,7 @@ export function openWriter(data: unknown, moved: Moved): RangeWriter {
   return {
     write: (offset, bytes) => {
       for (let at = 0; at < bytes.length;) {
-        const n = attempt('writing', path, codes, () => writeSync(fd, bytes, at, bytes.length - at, offset + at));
+        const n = attempt('writing', path, codes, () => writeSync(fd, bytes, at, Math.min(STEP, bytes.length - at), offset + at));
         at += n;
         moved(n);
       }
