@@ -10,7 +10,9 @@ import { measurePool } from './pool-usage.ts';
 import { connectStore } from './store-connect.ts';
 import { createVolumes } from './volume-create.ts';
 import { deleteVolumes } from './volume-delete.ts';
+import { inspectVolume } from './volume-inspect.ts';
 import { resizeVolume } from './volume-resize.ts';
+import { restoreVolumes } from './volume-restore.ts';
 import { uploadVolume } from './volume-upload.ts';
 
 /** What an agent does for each command. */
@@ -27,5 +29,7 @@ export const handlers: Handlers = {
   'volume.create': createVolumes,
   'volume.resize': resizeVolume,
   'volume.delete': deleteVolumes,
+  'volume.restore': restoreVolumes,
+  'volume.inspect': inspectVolume,
   'volume.upload': uploadVolume,
 };

@@ -86,6 +86,10 @@ export interface Pool {
   ): Promise<{ size: number; allocated: number }>;
   /** Returns those that are in the trash now. VOLUME_IN_USE, and none moved, where a program writes to one of them. */
   trash(volumeIds: string[], signal: AbortSignal): Promise<string[]>;
+  /** Brings volumes back from the trash; returns those that it brought. One that stands in its place already is left alone. */
+  restore(volumeIds: string[]): Promise<string[]>;
+  /** Removes these from the trash at once. */
+  discard(volumeIds: string[]): Promise<void>;
   purge(before: Date, signal: AbortSignal): Promise<{ removed: string[]; freed: number }>;
   /** Removes what dead tasks of this host left. */
   sweep(taskIds: string[]): Promise<void>;

@@ -6,7 +6,7 @@ import { cacheSink } from './file-pool/cache-sink.ts';
 import { capacity, checkStanding, disown, openRoot } from './file-pool/identity.ts';
 import { AREAS, areaPath, poolError, type PoolRoot } from './file-pool/paths.ts';
 import { openScratch, sweep } from './file-pool/scratch.ts';
-import { purge, trash } from './file-pool/trash.ts';
+import { discardTrash, purge, restore, trash } from './file-pool/trash.ts';
 import { usage } from './file-pool/usage.ts';
 import { createVolumes, resizeVolume, volumeFile } from './file-pool/volumes.ts';
 
@@ -44,6 +44,8 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
     volumeFile: (volumeId, layerId) => standing(() => volumeFile(pool, volumeId, layerId)),
     resizeVolume: (volumeId, layerId, size, signal) => standing(() => resizeVolume(pool, volumeId, layerId, size, signal)),
     trash: (volumeIds, signal) => standing(() => trash(pool, volumeIds, signal)),
+    restore: volumeIds => standing(() => restore(pool, volumeIds)),
+    discard: volumeIds => standing(() => discardTrash(pool, volumeIds)),
     purge: (before, signal) => standing(() => purge(pool, before, signal)),
     sweep: taskIds => standing(() => sweep(pool, taskIds)),
     forget: () => standing(() => forget(pool)),

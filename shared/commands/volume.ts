@@ -28,8 +28,24 @@ export const volumeCommands = [
   command({
     kind: 'volume.delete',
     summary: 'Moves volumes to the trash; what is gone already is no error',
-    input: z.strictObject({ pool: PoolRef, volumeIds: z.array(Id).min(1).max(1000) }),
+    input: z.strictObject({
+      pool: PoolRef,
+      volumeIds: z.array(Id).min(1).max(1000),
+      forGood: z.boolean().optional().describe('they were never in use: they leave the trash at once'),
+    }),
     output: z.object({ trashed: z.array(Id) }),
+  }),
+  command({
+    kind: 'volume.restore',
+    summary: 'Brings volumes back from the trash; what stands in its place already, or is in neither, is no error',
+    input: z.strictObject({ pool: PoolRef, volumeIds: z.array(Id).min(1).max(1000) }),
+    output: z.object({ restored: z.array(Id) }),
+  }),
+  command({
+    kind: 'volume.inspect',
+    summary: 'Tells what size a volume has, whatever its rows and notes say',
+    input: z.strictObject({ pool: PoolRef, volumeId: Id, layerId: Id }),
+    output: z.object({ size: Bytes }),
   }),
   command({
     kind: 'volume.upload',

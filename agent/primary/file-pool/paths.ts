@@ -56,13 +56,18 @@ export const foreign = (path: string, expected: string): CisternError =>
 const FULL = ['ENOSPC', 'EDQUOT'];
 const GONE = ['EROFS', 'EIO', 'ESTALE', 'ENOTCONN', 'ETIMEDOUT', 'EHOSTDOWN', 'ENODEV', 'ENXIO'];
 
+/** Whether a call failed for want of room. */
+export const isFull = (error: unknown): boolean =>
+  error instanceof CisternError
+    ? error.code === 'POOL_FULL' || /no space left on device|disk quota exceeded/i.test(error.message)
+    : FULL.includes((error as NodeJS.ErrnoException).code ?? '');
+
 /** A failed system call on a pool as the error a user should see: POOL_FULL, POOL_UNAVAILABLE or IO_ERROR. Cancels pass through. */
 export function poolError(error: unknown, tried: string): Error {
-  if (error instanceof CisternError)
-    return /no space left on device|disk quota exceeded/i.test(error.message) ? full(error, tried) : error;
+  if (isFull(error)) return full(error as Error, tried);
+  if (error instanceof CisternError) return error;
   const errno = error as NodeJS.ErrnoException;
   if (errno.name === 'AbortError') return errno;
-  if (FULL.includes(errno.code ?? '')) return full(errno, tried);
   return new CisternError(GONE.includes(errno.code ?? '') ? 'POOL_UNAVAILABLE' : 'IO_ERROR', `${tried}: ${errno.message}`, {
     cause: error,
   });

@@ -4,8 +4,8 @@ import { throwIfAborted } from '../../host/run.ts';
 import type { DiskFile } from '../driver.ts';
 import { makeDurable } from './durable.ts';
 import { refuseOpen } from './locks.ts';
-import { metaPath, readJson, syncPath, toJson, VolumeMeta } from './meta.ts';
-import { areaPath, entryPath, isFolder, poolError, type PoolRoot } from './paths.ts';
+import { metaPath, readJson, syncPath, toJson, VolumeMeta, writeJson } from './meta.ts';
+import { areaPath, entryPath, isFolder, isFull, poolError, type PoolRoot } from './paths.ts';
 import { discard, finishRemovals } from './scratch.ts';
 import { allocated, deletedAt, eachEntry } from './usage.ts';
 
@@ -15,15 +15,50 @@ import { allocated, deletedAt, eachEntry } from './usage.ts';
  */
 export async function trash(pool: PoolRoot, volumeIds: string[], signal: AbortSignal): Promise<string[]> {
   const trashed: string[] = [];
+  const moved = new Set<string>();
   try {
     await refuseOpen(await layers(pool, volumeIds), pool.shared, signal);
-    for (const id of volumeIds) if (await moveToTrash(pool, id)) trashed.push(id);
+    for (const id of volumeIds) {
+      if (await moveToTrash(pool, id)) moved.add(id);
+      else if (!(await isFolder(entryPath(pool, 'trash', id)))) continue;
+      trashed.push(id);
+    }
     if (trashed.length === 0) return trashed;
-    await noteDeletion(pool, trashed);
-    await Promise.all([syncPath(areaPath(pool, 'trash')), syncPath(areaPath(pool, 'volumes'))]);
+    await noteDeletion(pool, trashed, moved);
+    await syncMoves(pool);
     return trashed;
   } catch (error) {
     throw poolError(error, `moving volumes of ${pool.root} to the trash`);
+  }
+}
+
+/** Brings volumes back from the trash; returns those that it brought. What stands in its place already is left alone. */
+export async function restore(pool: PoolRoot, volumeIds: string[]): Promise<string[]> {
+  const restored: string[] = [];
+  try {
+    for (const id of volumeIds) {
+      const [from, to] = [entryPath(pool, 'trash', id), entryPath(pool, 'volumes', id)];
+      if (!(await isFolder(from)) || (await isFolder(to))) continue;
+      await forgetDeletion(from);
+      await rename(from, to);
+      restored.push(id);
+    }
+    if (restored.length > 0) await syncMoves(pool);
+    return restored;
+  } catch (error) {
+    throw poolError(error, `bringing volumes of ${pool.root} back from the trash`);
+  }
+}
+
+const syncMoves = async (pool: PoolRoot): Promise<void> =>
+  void (await Promise.all([syncPath(areaPath(pool, 'trash')), syncPath(areaPath(pool, 'volumes'))]));
+
+/** Removes these from the trash at once. */
+export async function discardTrash(pool: PoolRoot, volumeIds: string[]): Promise<void> {
+  await finishRemovals(pool, 'volume');
+  for (const id of volumeIds) {
+    const folder = entryPath(pool, 'trash', id);
+    if (await isFolder(folder)) await discard(pool, folder, 'volume', id);
   }
 }
 
@@ -42,27 +77,46 @@ async function layers(pool: PoolRoot, volumeIds: string[]): Promise<DiskFile[]> 
 async function moveToTrash(pool: PoolRoot, id: string): Promise<boolean> {
   const from = entryPath(pool, 'volumes', id);
   const to = entryPath(pool, 'trash', id);
-  if (!(await isFolder(from))) return isFolder(to);
+  if (!(await isFolder(from))) return false;
   if (await isFolder(to)) await discard(pool, to, 'volume', id); // an older one of the same id: made again after a delete
   await rename(from, to);
   return true;
 }
 
-/** Writes `deletedAt` into each meta.json, where a crash has not left it unwritten for `deletedAt()` to guess. */
-async function noteDeletion(pool: PoolRoot, ids: string[]): Promise<void> {
+/**
+ * Writes `deletedAt` into the meta.json of those that were moved now, or moved before a crash and have none. A volume is in the
+ * trash without that note as well, and `deletedAt()` then goes by its folder: so a full disk, which a delete is to help against,
+ * is no reason to fail, nor is a damaged meta.json.
+ */
+async function noteDeletion(pool: PoolRoot, ids: string[], moved: Set<string>): Promise<void> {
   const drafts: string[] = [];
   const now = new Date().toISOString();
-  for (const id of ids) {
-    const path = metaPath(entryPath(pool, 'trash', id));
-    const meta = await readJson(path, VolumeMeta);
-    if (meta === undefined || meta.deletedAt !== undefined) continue;
-    const draft = `${path}.next`;
-    await rm(draft, { force: true });
-    await writeFile(draft, toJson({ ...meta, deletedAt: now }), { flag: 'wx' });
-    drafts.push(draft);
+  try {
+    for (const id of ids) {
+      const path = metaPath(entryPath(pool, 'trash', id));
+      const meta = await readJson(path, VolumeMeta).catch(() => undefined);
+      if (meta === undefined || (meta.deletedAt !== undefined && !moved.has(id))) continue;
+      const draft = `${path}.next`;
+      await rm(draft, { force: true });
+      drafts.push(draft);
+      await writeFile(draft, toJson({ ...meta, deletedAt: now }), { flag: 'wx' });
+    }
+    await makeDurable(areaPath(pool, 'trash'), drafts);
+    for (const draft of drafts) await rename(draft, draft.slice(0, -'.next'.length));
+  } catch (error) {
+    for (const draft of drafts) await rm(draft, { force: true });
+    if (!isFull(error)) throw error;
   }
-  await makeDurable(areaPath(pool, 'trash'), drafts);
-  for (const draft of drafts) await rename(draft, draft.slice(0, -'.next'.length));
+}
+
+/** The opposite of `noteDeletion`, in time for the next delete. */
+async function forgetDeletion(folder: string): Promise<void> {
+  const meta = await readJson(metaPath(folder), VolumeMeta).catch(() => undefined);
+  if (meta?.deletedAt === undefined) return;
+  const { deletedAt: _, ...rest } = meta;
+  await writeJson(metaPath(folder), rest).catch((error: unknown) => {
+    if (!isFull(error)) throw error; // an old note does no harm: the next delete writes a new one
+  });
 }
 
 /** Removes for good what went to the trash before a time; `freed` counts what the files took in bytes. */

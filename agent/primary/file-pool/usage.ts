@@ -22,9 +22,12 @@ export async function usage(pool: PoolRoot, signal: AbortSignal): Promise<Comman
   return { capacity: await capacity(pool), cache: cache.map(c => ({ imageId: c.id, allocated: c.allocated })), volumes, trash };
 }
 
-/** When a volume went to the trash. A crash right after its rename leaves no note of it: then the rename itself is the time. */
+/**
+ * When a volume went to the trash. A crash right after its rename leaves no note of it: then the rename itself is the time. So it is
+ * for one whose note is damaged, since that must not keep all the others in the trash.
+ */
 export async function deletedAt(folder: string): Promise<Date> {
-  const meta = await readJson(metaPath(folder), VolumeMeta);
+  const meta = await readJson(metaPath(folder), VolumeMeta).catch(() => undefined);
   return meta?.deletedAt === undefined ? (await lstat(folder)).ctime : new Date(meta.deletedAt);
 }
 
