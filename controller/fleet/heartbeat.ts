@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { CisternError } from '../../shared/errors.ts';
+import { sweepGarbage } from '../operations/garbage.ts';
 import type { Services } from '../services.ts';
 import { connectHost, connectPools, markHostDown } from './connect.ts';
 
@@ -51,6 +52,8 @@ async function watchHost(services: Services, hostId: string, signal: AbortSignal
         await connectHost(services, hostId);
         await connectPools(services, hostId, signal);
         startedAt = facts.startedAt;
+        // what its operations had to leave there while it was away
+        await sweepGarbage(services, signal, hostId);
       } else {
         await services.db.write(trx =>
           trx.updateTable('hosts').set({ last_seen_at: new Date().toISOString() }).where('id', '=', hostId).execute(),

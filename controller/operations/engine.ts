@@ -105,7 +105,17 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     const signal = AbortSignal.any([abort.signal, shutdown.signal]);
     const replayed =
       undoneBefore && new CisternError(undoneBefore.code as 'INTERNAL', undoneBefore.detail, { action: undoneBefore.action });
-    const driven = createRun({ id: row.id, services, locks, live, changed: () => changes.emit(row.id), done, signal, replayed });
+    const driven = createRun({
+      id: row.id,
+      services,
+      locks,
+      live,
+      changed: () => changes.emit(row.id),
+      done,
+      signal,
+      resumed: !fresh,
+      replayed,
+    });
     try {
       await workflow.run(driven.run, services.secrets.open(row.plan_sealed));
       if (replayed) throw replayed;

@@ -1,21 +1,34 @@
 import { newId } from '../../shared/id.ts';
 import type { CommandMessage } from '../../shared/commands/index.ts';
 import { CisternError } from '../../shared/errors.ts';
+import type { Reader } from '../db/database.ts';
+import { findPrimaryStorage } from '../db/find.ts';
+import { anyHost, workerFor } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
 import type { Run } from './workflow.ts';
 
 /** Something half made that lies on a storage, seen through one host. */
-export type Waste =
-  { kind: 'image'; storeId: string; imageId: string } | { kind: 'volumes'; storageId: string; volumeIds: string[] };
+type Remains = { kind: 'image'; storeId: string; imageId: string } | { kind: 'volumes'; storageId: string; volumeIds: string[] };
+/** What an operation had to leave: also a task that may still run on a host that did not answer. */
+export type Waste = Remains | { kind: 'task'; taskId: string };
 
-const toCommand = async (services: Services, waste: Waste): Promise<CommandMessage> =>
+const toCommand = async (services: Services, waste: Remains): Promise<CommandMessage> =>
   waste.kind === 'image'
     ? { kind: 'image.remove', input: { store: await storeRef(services, waste.storeId), imageId: waste.imageId } }
-    : { kind: 'volume.delete', input: { pool: await poolRef(services, waste.storageId), volumeIds: waste.volumeIds } };
+    : {
+        kind: 'volume.delete',
+        input: { pool: await poolRef(services, waste.storageId), volumeIds: waste.volumeIds, forGood: true },
+      };
+
+/** Notes what is to be removed later. */
+export async function leaveBehind(services: Services, hostId: string, waste: Waste): Promise<void> {
+  const row = { id: newId(), host_id: hostId, waste_json: JSON.stringify(waste), at: new Date().toISOString() };
+  await services.db.write(trx => trx.insertInto('garbage').values(row).execute());
+}
 
 /** Removes waste as part of an undo. Where host or storage is away the operation ends all the same, and the waste is swept up later. */
-export async function discard(op: Run, hostId: string, waste: Waste): Promise<void> {
+export async function discard(op: Run, hostId: string, waste: Remains): Promise<void> {
   const { services } = op;
   try {
     await op.task(
@@ -30,26 +43,27 @@ export async function discard(op: Run, hostId: string, waste: Waste): Promise<vo
       { operation: op.id, err: error, waste },
       'what the operation had begun could not be removed now; it will be removed later',
     );
-    await services.db.write(trx =>
-      trx
-        .insertInto('garbage')
-        .values({ id: newId(), host_id: hostId, waste_json: JSON.stringify(waste), at: new Date().toISOString() })
-        .execute(),
-    );
+    await leaveBehind(services, hostId, waste);
   }
 }
 
-/** Tries to remove what earlier operations had to leave; what fails again stays for the next time. */
-export async function sweepGarbage(services: Services, signal: AbortSignal): Promise<void> {
-  const rows = await services.db.read.selectFrom('garbage').selectAll().orderBy('at').limit(1000).execute();
-  for (const row of rows) {
+/** Tries to remove what earlier operations had to leave, of all hosts or of one; what fails again stays for the next time. */
+export async function sweepGarbage(services: Services, signal: AbortSignal, onlyHost?: string): Promise<void> {
+  let query = services.db.read.selectFrom('garbage').selectAll().orderBy('at').limit(1000);
+  if (onlyHost !== undefined) query = query.where('host_id', '=', onlyHost);
+  /** Hosts on which a task may still be making what is to be removed. */
+  const atWork = new Set<string>();
+  for (const row of await query.execute()) {
     signal.throwIfAborted();
+    if (atWork.has(row.host_id)) continue;
     const waste = JSON.parse(row.waste_json) as Waste;
     try {
-      await services.fleet.run(row.host_id, newId(), (await toCommand(services, waste)) as never, { signal, patienceSeconds: 0 });
+      if (waste.kind === 'task') await services.fleet.stop(row.host_id, waste.taskId);
+      else await sweepUp(services, row.host_id, waste, signal);
     } catch (error) {
       // its storage or host left cistern, and with it what lay there
       if (!(error instanceof CisternError && error.code === 'NOT_FOUND')) {
+        if (waste.kind === 'task') atWork.add(row.host_id);
         services.log.info({ err: error, waste }, 'sweeping up failed; it will be tried again');
         continue;
       }
@@ -57,3 +71,19 @@ export async function sweepGarbage(services: Services, signal: AbortSignal): Pro
     await services.db.write(trx => trx.deleteFrom('garbage').where('id', '=', row.id).execute());
   }
 }
+
+/** Through the host that left it, or through another one where that has left cistern and others see the storage as well. */
+async function sweepUp(services: Services, hostId: string, waste: Remains, signal: AbortSignal): Promise<void> {
+  const { db, fleet } = services;
+  const host = await db.read.selectFrom('hosts').select('id').where('id', '=', hostId).executeTakeFirst();
+  const through =
+    host?.id ??
+    (waste.kind === 'image'
+      ? (await anyHost(db.read, fleet)).id
+      : await workerFor(db.read, fleet, { storageId: waste.storageId, hostId: await partOf(db.read, waste.storageId, hostId) }));
+  await fleet.run(through, newId(), (await toCommand(services, waste)) as never, { signal, patienceSeconds: 0 });
+}
+
+/** The part of a storage that a host had: '' where all hosts see the same. */
+const partOf = async (db: Reader, storageId: string, hostId: string): Promise<string> =>
+  (await findPrimaryStorage(db, storageId)).shared === 1 ? '' : hostId;

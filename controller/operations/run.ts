@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { CisternError, type ErrorCode } from '../../shared/errors.ts';
 import { derivedId } from '../../shared/id.ts';
+import type { TaskReport } from '../../shared/task.ts';
 import type { Trx } from '../db/database.ts';
 import type { Services } from '../services.ts';
+import { leaveBehind } from './garbage.ts';
 import { type Live, writeStep } from './journal.ts';
 import type { Locks } from './locks.ts';
 import type { Run } from './workflow.ts';
@@ -33,6 +35,8 @@ export interface RunOptions {
   /** Results of the steps that were done before. */
   done: Map<string, unknown>;
   signal: AbortSignal;
+  /** An earlier process has worked on it, and may have sent tasks that are not journalled. */
+  resumed: boolean;
   /** Set where the operation was already being undone: no new step is begun, this is thrown at the first one. */
   replayed: unknown;
 }
@@ -41,12 +45,17 @@ export function createRun(options: RunOptions): Driven {
   const { id, services, live, done } = options;
   let signal = options.signal;
   let undoing = '';
+  /** Tries of the undo step under way: each sends its tasks anew, as the agent would answer the old ids with the old failure. */
+  let tries = 0;
   const undos: { name: string; work: () => Promise<void> }[] = [];
   const ending: Driven['ending'] = { output: {} };
 
   const enter = (name: string): string => {
     if (!undoing && options.replayed !== undefined) throw options.replayed;
     signal.throwIfAborted();
+    return begin(name);
+  };
+  const begin = (name: string): string => {
     live.step = { name, startedAt: new Date().toISOString() };
     live.progress = null;
     options.changed();
@@ -75,6 +84,20 @@ export function createRun(options: RunOptions): Driven {
     return result;
   };
 
+  /**
+   * Sees to it that a task runs no more, and returns its last report. Where its host does not say so, the task is left for
+   * `sweepGarbage` to end before that removes anything which the task may still be making.
+   */
+  const halt = async (hostId: string, taskId: string): Promise<TaskReport | undefined> => {
+    try {
+      return await services.fleet.stop(hostId, taskId);
+    } catch (error) {
+      services.log.warn({ operation: id, err: error, taskId }, 'a task of an operation that ends was not confirmed as ended');
+      if (!undoing) await leaveBehind(services, hostId, { kind: 'task', taskId });
+      return undefined;
+    }
+  };
+
   const run: Run = {
     id,
     services,
@@ -99,7 +122,8 @@ export function createRun(options: RunOptions): Driven {
     async tx(label, work) {
       const name = key(label);
       if (done.has(name)) return done.get(name) as never;
-      const startedAt = enter(name);
+      // what notes the effect of a task that was done is not held back by a cancel that came meanwhile
+      const startedAt = pending.length > 0 ? begin(name) : enter(name);
       const result = await write(async trx => {
         const value = await work(trx);
         await writeStep(trx, id, name, startedAt, value);
@@ -119,15 +143,16 @@ export function createRun(options: RunOptions): Driven {
         leave();
         return result;
       };
+      const idOf = (attempt: number): string => derivedId(id, `${name}#${attempt}${tries > 0 ? `.${tries}` : ''}`);
+      // an earlier controller may have sent this task before the operation was to be ended
+      if (options.resumed && !undoing && (options.replayed !== undefined || signal.aborted) && !isShutdown(signal)) {
+        for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+          const last = await halt(hostId, idOf(attempt));
+          if (last?.state === 'succeeded') return keep(last.createdAt, last.output as never);
+        }
+      }
       for (let attempt = 1; ; attempt++) {
-        const taskId = derivedId(id, `${name}#${attempt}`);
-        // an earlier controller may have sent this task before the operation was to be ended
-        if (!undoing && (options.replayed !== undefined || signal.aborted) && !isShutdown(signal))
-          await services.fleet
-            .stop(hostId, taskId)
-            .catch(error =>
-              services.log.warn({ err: error, taskId }, 'a task of an operation that ends was not confirmed as ended'),
-            );
+        const taskId = idOf(attempt);
         const startedAt = enter(name);
         try {
           const message = { kind, input: await input() } as never;
@@ -141,9 +166,12 @@ export function createRun(options: RunOptions): Driven {
           });
           return keep(startedAt, output);
         } catch (error) {
-          const last = signal.aborted && !isShutdown(signal) ? await services.fleet.stop(hostId, taskId) : undefined;
-          // cancelled too late: it was done, and what undoes it must see it as done
-          if (last?.state === 'succeeded') return keep(startedAt, last.output as never);
+          if (isShutdown(signal)) throw error;
+          // cancelled, or its host did not answer any more: it must not go on while its work is undone
+          const last = await halt(hostId, taskId);
+          // too late: it was done, and what undoes it must see it as done
+          if (last?.state === 'succeeded' && (signal.aborted || error instanceof CisternError))
+            return keep(startedAt, last.output as never);
           const again = resend && error instanceof CisternError && RESEND.includes(error.code) && attempt < ATTEMPTS;
           if (signal.aborted || !again) throw error;
           services.log.info({ operation: id, task: taskId, code: error.code }, `${name} is sent again`);
@@ -170,6 +198,7 @@ export function createRun(options: RunOptions): Driven {
         const step = `undo ${name}`;
         if (done.has(step)) continue;
         undoing = `${step}: `;
+        tries = 0;
         for (let pause = 500; ; pause = Math.min(pause * 2, 30_000)) {
           const startedAt = enter(step);
           try {
@@ -185,6 +214,7 @@ export function createRun(options: RunOptions): Driven {
               break;
             }
             await delay(pause, undefined, { signal: shutdown });
+            tries++;
           }
         }
       }

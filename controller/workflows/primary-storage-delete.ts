@@ -4,6 +4,7 @@ import { poolRef } from '../fleet/refs.ts';
 import { claimLock } from '../operations/claims.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { workers } from '../policy/placement.ts';
+import { whereEntry } from './cache-entry.ts';
 import { forget, type HostRef } from './primary-storage-hosts.ts';
 
 /** Removes a primary storage without volumes from cistern: its cache and trash go, the hosts unmount it. */
@@ -68,11 +69,17 @@ export const deletePrimaryStorage: Workflow<
             .execute()
         ).map(row => row.image_id),
       );
-      for (const imageId of cached)
+      for (const imageId of cached) {
         await op.task(`evict ${imageId} on ${name}`, hostId, 'cache.evict', async () => ({
           pool: await poolRef(op.services, plan.storageId),
           imageId,
         }));
+        const pool = { storageId: plan.storageId, hostId: plan.shared ? '' : hostId };
+        await op.tx(
+          `forget ${imageId} on ${name}`,
+          async trx => void (await whereEntry(trx.deleteFrom('cache_entries'), pool, imageId).execute()),
+        );
+      }
     }
     for (const [i, { id: hostId, name }] of plan.hosts.toReversed().entries()) {
       // the last host to leave takes pool.json with it

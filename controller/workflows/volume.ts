@@ -62,13 +62,14 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
   },
   async run(op, plan) {
     const { db } = op.services;
-    op.undo(
-      'keep the old size',
-      async () =>
-        void (await db.write(trx =>
-          trx.updateTable('volumes').set({ size: plan.oldSize }).where('id', '=', plan.volumeId).execute(),
-        )),
-    );
+    op.undo('keep the size that it has', async () => {
+      const pool = await poolRef(op.services, plan.storageId);
+      const disk = { pool, volumeId: plan.volumeId, layerId: plan.layerId };
+      const { size } = await op.task('inspect', plan.workerHostId, 'volume.inspect', async () => disk);
+      // it may have grown before the work was cut short, and does not shrink again: what a guest would see counts
+      if (size !== plan.oldSize) await op.task('settle', plan.workerHostId, 'volume.resize', async () => ({ ...disk, size }));
+      await db.write(trx => trx.updateTable('volumes').set({ size }).where('id', '=', plan.volumeId).execute());
+    });
     const out = await op.task('resize', plan.workerHostId, 'volume.resize', async () => ({
       pool: await poolRef(op.services, plan.storageId),
       volumeId: plan.volumeId,
@@ -114,14 +115,23 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
   },
   async run(op, plan) {
     const { db } = op.services;
-    const all = plan.groups.flatMap(group => group.volumeIds);
-    op.undo(
-      'keep the volumes',
-      async () =>
-        void (await db.write(trx =>
-          trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', all).where('status', '=', 'deleting').execute(),
-        )),
-    );
+    for (const [i, group] of plan.groups.entries())
+      op.undo(`keep volumes ${i + 1}`, async () => {
+        const rows = await db.read
+          .selectFrom('volumes')
+          .select('id')
+          .where('id', 'in', group.volumeIds)
+          .where('status', '=', 'deleting')
+          .execute();
+        const volumeIds = rows.map(row => row.id);
+        if (volumeIds.length === 0) return;
+        // the work may have been cut short with some of them in the trash
+        await op.task('restore', group.workerHostId, 'volume.restore', async () => ({
+          pool: await poolRef(op.services, group.storageId),
+          volumeIds,
+        }));
+        await db.write(trx => trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', volumeIds).execute());
+      });
     for (const [i, group] of plan.groups.entries()) {
       await op.task(`trash ${i + 1}`, group.workerHostId, 'volume.delete', async () => ({
         pool: await poolRef(op.services, group.storageId),
@@ -137,6 +147,6 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
             .execute()),
       );
     }
-    op.finish({ volumes: all });
+    op.finish({ volumes: plan.groups.flatMap(group => group.volumeIds) });
   },
 };
