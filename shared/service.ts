@@ -18,6 +18,7 @@ export interface Running {
 
 /** Answers under way when a service stops may take so long to end. */
 const CLOSE_MS = 1000;
+const KEEP_ALIVE_MS = 75_000;
 
 /** Serves `app` over HTTP until it is disposed of; port 0 takes any free one. */
 export async function serve(
@@ -27,6 +28,8 @@ export async function serve(
   const server = createServer(app);
   // an upload may take hours; who receives it watches that bytes come in
   server.requestTimeout = 0;
+  // longer than clients keep a connection that they do not use, so that they close it, and no request meets a closing one
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.listen(port, listen);
   try {
     await once(server, 'listening');

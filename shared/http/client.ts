@@ -56,8 +56,8 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
     const headers: Record<string, string> = { ...extra.headers };
     if (route.bodyStream) headers['Content-Type'] = 'application/octet-stream';
     if (extra.length !== undefined) headers['Content-Length'] = String(extra.length);
-    try {
-      const response = await http.request<unknown>({
+    const send = () =>
+      http.request<unknown>({
         method: route.method,
         url,
         params: input?.query,
@@ -67,6 +67,11 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
         timeout: route.bodyStream ? 0 : seconds * 1000,
         responseType: route.outputStream ? 'text' : 'json',
         signal: extra.signal,
+      });
+    try {
+      const response = await send().catch(error => {
+        if (extra.stream || !wasClosedIdle(error)) throw error;
+        return send();
       });
       return readAnswer(route, response);
     } catch (error) {
@@ -78,6 +83,16 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
     client[name] = (input: RouteInput<Route> | undefined, extra?: CallOptions) => call(route, input, extra);
   return client as Client<T>;
 }
+
+/**
+ * Whether a kept connection was closed by the server in the very moment that a request was to go over it, so that the request did
+ * not reach it (https://nodejs.org/api/http.html#requestreusedsocket).
+ */
+const wasClosedIdle = (error: unknown): boolean =>
+  error instanceof AxiosError &&
+  !error.response &&
+  (error.code === 'ECONNRESET' || error.code === 'EPIPE') &&
+  (error.request as { reusedSocket?: boolean } | undefined)?.reusedSocket === true;
 
 /** `/a/:id` with its parameters put in, each escaped whole. */
 export const fillPath = (path: string, params: Record<string, string> = {}): string =>

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { z } from 'zod';
+import { routes } from '../../shared/contract/route.ts';
+import { createClient } from '../../shared/http/client.ts';
+
+const table = routes({
+  ping: {
+    method: 'post',
+    path: '/ping',
+    tag: 'test',
+    summary: 'Answer',
+    body: z.strictObject({}),
+    status: 200,
+    output: z.object({ n: z.int() }),
+  },
+});
+
+describe('the HTTP client', () => {
+  let server: Server;
+  const sockets: Socket[] = [];
+  let asked = 0;
+  before(async () => {
+    server = createServer((req, res) => {
+      req.resume();
+      res.setHeader('Content-Type', 'application/json').end(JSON.stringify({ n: ++asked }));
+    });
+    server.on('connection', socket => sockets.push(socket));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+  });
+  after(() => server.close());
+
+  it('sends a request again that met a kept connection which the server was just closing', async () => {
+    const client = createClient(table, { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+    assert.deepEqual(await client.ping({ body: {} }), { n: 1 });
+    const again = client.ping({ body: {} });
+    sockets[0]!.resetAndDestroy(); // before the request has reached the server
+    assert.deepEqual(await again, { n: 2 });
+    assert.equal(sockets.length, 2, 'over a connection of its own');
+    client.close();
+  });
+
+  it('does not hide a server that ends new connections', async () => {
+    server.once('connection', socket => socket.resetAndDestroy());
+    const client = createClient(table, {
+      baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      unreachable: 'HOST_UNREACHABLE',
+    });
+    await assert.rejects(client.ping({ body: {} }), /ECONNRESET|EPIPE|socket hang up/);
+    client.close();
+  });
+});
