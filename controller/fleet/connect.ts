@@ -41,6 +41,30 @@ export async function connectPools(services: Services, hostId: string, signal: A
   await Promise.all(rows.map(row => connectPool(services, row.id, hostId, signal)));
 }
 
+/**
+ * Connects again what was found away, or was never connected since its host did not work when the storage was added. A storage that
+ * is only being added is left alone.
+ */
+export async function reconnectPools(services: Services, signal: AbortSignal): Promise<void> {
+  const settled = new Date(Date.now() - 2 * CONNECT_SECONDS * 1000).toISOString();
+  const rows = await services.db.read
+    .selectFrom('pools')
+    .innerJoin('hosts', 'hosts.id', 'pools.host_id')
+    .innerJoin('primary_storages', 'primary_storages.id', 'pools.primary_storage_id')
+    .select(['primary_storages.id as storage', 'hosts.id as host'])
+    .where('hosts.status', '=', 'connected')
+    .where('hosts.state', '<>', 'disabled')
+    .where('primary_storages.state', '<>', 'disabled')
+    .where(e =>
+      e.or([
+        e('pools.status', '=', 'disconnected'),
+        e.and([e('pools.status', '=', 'connecting'), e('primary_storages.created_at', '<', settled)]),
+      ]),
+    )
+    .execute();
+  await Promise.all(rows.map(row => connectPool(services, row.storage, row.host, signal)));
+}
+
 /** Connects a host to one primary storage and notes how that went; never throws for what storage or host say. */
 export async function connectPool(services: Services, storageId: string, hostId: string, signal: AbortSignal): Promise<void> {
   const bounded = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_SECONDS * 1000)]);

@@ -1,5 +1,6 @@
 import cron from 'node-cron';
 import type { Engine } from '../operations/engine.ts';
+import { reconnectPools } from '../fleet/connect.ts';
 import { sweepGarbage } from '../operations/garbage.ts';
 import type { Services } from '../services.ts';
 import { emptyTrash } from '../workflows/trash.ts';
@@ -17,7 +18,11 @@ export const JOBS: Record<
       .select('id')
       .where('state', '<>', 'disabled')
       .execute();
-    await Promise.all([...storages.map(storage => measurePool(services, storage.id, signal)), measureStores(services, signal)]);
+    await Promise.all([
+      reconnectPools(services, signal),
+      ...storages.map(storage => measurePool(services, storage.id, signal)),
+      measureStores(services, signal),
+    ]);
   },
   async trash(services, engine, signal) {
     const before = new Date(Date.now() - services.config.trashHours * 3600_000).toISOString();

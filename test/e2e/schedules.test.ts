@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { done, WAIT } from '../servers/cistern.ts';
-import { type House, makeDisk, MiB, openHouse, until } from './house.ts';
+import { failsWith, type House, makeDisk, MiB, openHouse, until } from './house.ts';
 
 const EVERY_SECOND = '* * * * * *';
 
@@ -45,6 +45,22 @@ describe('the regular work of the controller, every second, on a pool that count
       'the volume is seen to have grown',
       async () => (await api.getVolume({ params: { ref: 'standing' } })).allocated! >= before.allocated! + 4 * MiB,
     );
+  });
+
+  it('notices a pool that went away, and connects it again when it is back', async () => {
+    const status = async () => (await api.getPrimaryStorage({ params: { ref: 'fast' } })).status;
+    renameSync(pool, `${pool}-away`);
+    try {
+      await until('the pool is disconnected', async () => (await status()) === 'disconnected');
+      await assert.rejects(
+        api.createVolumes({ body: { name: 'nowhere', size: MiB } }),
+        failsWith('NO_STORAGE', /fast is not connected/),
+      );
+    } finally {
+      renameSync(`${pool}-away`, pool);
+    }
+    await until('the pool is connected', async () => (await status()) === 'connected');
+    await done(api.createVolumes({ body: { name: 'back', size: MiB } }, WAIT));
   });
 
   it('purges deleted volumes, and with the last one the image that it stood on', async () => {
