@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
+import { agentRoutes } from '../../shared/contract/agent.ts';
+import { type Client, createClient } from '../../shared/http/client.ts';
+import { done, WAIT } from '../servers/cistern.ts';
+import { descendants } from '../servers/processes.ts';
+import { type House, makeDisk, MiB, openHouse, until } from './house.ts';
+import { differences } from './ledger.ts';
+
+describe('a cancel that comes too late, or cannot be said', () => {
+  let house: House;
+  let api: House['api'];
+  let pool: string;
+  let agent: Client<typeof agentRoutes>;
+  let poolId: string;
+
+  before(async function () {
+    this.timeout(60_000);
+    const schedules = { capacity: '0 0 1 1 *', trash: '0 0 1 1 *', cache: '0 0 1 1 *', prune: '0 0 1 1 *' };
+    house = await openHouse({ hosts: ['host-1'], controller: { taskRetrySeconds: 5, schedules } });
+    api = house.api;
+    await house.addStore('depot');
+    pool = (await house.addPool('fast'))(1);
+    poolId = (await api.getPrimaryStorage({ params: { ref: 'fast' } })).id;
+    const { url, token } = house.cistern.agents[0]!;
+    agent = createClient(agentRoutes, { baseUrl: url, token });
+    await makeDisk(join(house.files, 'disk.raw'), 16 * MiB, 'faults');
+    await done(house.importFile('disk.raw', { name: 'base' }));
+  });
+  after(async () => {
+    agent?.close();
+    await house?.[Symbol.asyncDispose]();
+  });
+
+  /** The process that works on the pool. */
+  const findWorker = async () => {
+    const all = await descendants(house.cistern.agents[0]!.pid);
+    return all.find(pid => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(poolId));
+  };
+  const worker = () => until('the worker of the pool', findWorker);
+  const waiting = (kind: string) =>
+    until(`a ${kind} at the agent`, async () =>
+      (await agent.listTasks()).items.some(task => task.kind === kind && (task.state === 'queued' || task.state === 'running')),
+    );
+  const volumes = async () => (await api.listVolumes()).items.map(volume => [volume.id, volume.status]);
+  const areas = () => ['volumes', 'trash', 'cache', 'tmp'].map(area => readdirSync(join(pool, area)));
+
+  it('leaves each volume of a cancelled delete where its row says it is', async () => {
+    await done(api.createVolumes({ body: { name: 'late', count: 20, size: MiB }, }, WAIT)); // prettier-ignore
+    const pid = await worker();
+    process.kill(pid, 'SIGSTOP');
+    const ids = (await api.listVolumes()).items.map(volume => volume.id);
+    const { id } = await api.deleteVolumes({ body: { volumes: ids } });
+    await waiting('volume.delete');
+    await api.cancelOperation({ params: { ref: id } });
+    await delay(300); // for the cancel to reach the agent; sooner or later, the outcome must fit
+    process.kill(pid, 'SIGCONT');
+    await house.ended(id);
+    const [inPlace, inTrash] = areas();
+    const rows = await volumes();
+    assert.deepEqual(rows.filter(([, status]) => status === 'ready').map(([volume]) => volume).sort(), inPlace); // prettier-ignore
+    assert.equal(rows.length + inTrash!.length, 20);
+    assert.ok(rows.every(([, status]) => status === 'ready'));
+  });
+
+  it('brings back what a delete had moved when its worker died again and again', async () => {
+    await done(api.createVolumes({ body: { name: 'torn', size: MiB } }, WAIT));
+    const volume = await api.getVolume({ params: { ref: 'torn' } });
+    const { id } = await api.deleteVolume({ params: { ref: 'torn' } });
+    // each worker that takes it up dies, before the move or after
+    const ended = await until('the end of the delete', async () => {
+      const operation = await api.getOperation({ params: { ref: id } });
+      const pid = operation.state === 'running' ? await findWorker() : undefined;
+      if (pid !== undefined) process.kill(pid, 'SIGKILL');
+      return operation.finishedAt !== null && operation;
+    });
+    const after = await api.getVolume({ params: { ref: volume.id } });
+    const [inPlace, inTrash] = areas();
+    assert.equal(after.status, ended.state === 'succeeded' ? 'deleted' : 'ready');
+    assert.equal(inPlace!.includes(volume.id), after.status === 'ready');
+    assert.equal(inTrash!.includes(volume.id), after.status === 'deleted');
+  });
+
+  it('keeps a cached image in its books that was there when the cancel came', async () => {
+    await done(api.createVolumes({ body: { name: 'wakes-the-worker', size: MiB } }, WAIT));
+    const pid = await worker();
+    const { pid: agentPid } = house.cistern.agents[0]!;
+    process.kill(pid, 'SIGSTOP');
+    const { id } = await api.addToCache({ body: { image: 'base', primaryStorage: 'fast' } });
+    await waiting('cache.fill');
+    process.kill(agentPid, 'SIGSTOP');
+    process.kill(pid, 'SIGCONT');
+    await until('the image in the cache', () => areas()[2]!.length === 1);
+    await api.cancelOperation({ params: { ref: id } });
+    process.kill(agentPid, 'SIGCONT');
+    await house.ended(id);
+    assert.deepEqual((await api.listCache()).items.map(entry => [entry.imageId, entry.status]), [[areas()[2]![0], 'ready']]); // prettier-ignore
+  });
+
+  it('removes clones that a host finished while nobody could tell it to stop, and lets go of their image', async () => {
+    const pid = await worker();
+    const host = house.cistern.agents[0]!;
+    const before = areas();
+    process.kill(pid, 'SIGSTOP');
+    const { id } = await api.createVolumes({ body: { name: 'ghost', image: 'base', count: 30 } });
+    await waiting('volume.create');
+    process.kill(host.pid, 'SIGSTOP');
+    process.kill(pid, 'SIGCONT');
+    await until('the clones', () => areas()[0]!.length === before[0]!.length + 30);
+    await host.kill();
+    await api.cancelOperation({ params: { ref: id } });
+    assert.equal((await house.ended(id)).state, 'cancelled');
+    assert.deepEqual((await api.listVolumes({ query: { image: 'base' } })).items, []);
+    await host.start();
+    await until('the removal of the clones', () => isDeepStrictEqual(areas(), before));
+    await until('the host', async () => (await api.getHost({ params: { ref: 'host-1' } })).status === 'connected');
+    await done(api.evictFromCache({ body: { image: 'base', primaryStorage: 'fast' } }, WAIT));
+    assert.deepEqual(areas()[2], []);
+  });
+
+  it('leaves database, pool, store and hosts agreeing', async () => {
+    const { folder, controller } = house.cistern;
+    const hostId = (await api.getHost({ params: { ref: 'host-1' } })).id;
+    const storeId = (await api.getBackupStorage({ params: { ref: 'depot' } })).id;
+    await controller.stop();
+    assert.deepEqual(
+      differences({
+        controller: join(folder, 'controller/state'),
+        agents: [join(folder, 'host-1/state')],
+        pools: { [`${poolId}/${hostId}`]: pool },
+        stores: { [storeId]: join(folder, 'store-depot') },
+      }),
+      [],
+    );
+  });
+});
