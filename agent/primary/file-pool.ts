@@ -46,7 +46,7 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
     trash: (volumeIds, signal) => standing(() => trash(pool, volumeIds, signal)),
     restore: volumeIds => standing(() => restore(pool, volumeIds)),
     discard: volumeIds => standing(() => discardTrash(pool, volumeIds)),
-    purge: (before, signal) => standing(() => purge(pool, before, signal)),
+    purge: (volumeIds, before, signal) => standing(() => purge(pool, volumeIds, before, signal)),
     sweep: taskIds => standing(() => sweep(pool, taskIds)),
     forget: () => standing(() => forget(pool)),
   };

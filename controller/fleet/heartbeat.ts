@@ -13,12 +13,13 @@ const MISSES = 3;
  */
 export async function keepHeartbeats(services: Services, signal: AbortSignal): Promise<void> {
   const loops = new Map<string, Promise<void>>();
+  const returning = new Set<Promise<void>>();
   const every = services.config.heartbeatSeconds * 1000;
   while (!signal.aborted) {
     const hosts = await services.db.read.selectFrom('hosts').select('id').where('status', '<>', 'connecting').execute();
     for (const { id } of hosts) {
       if (loops.has(id)) continue;
-      const loop = watchHost(services, id, signal)
+      const loop = watchHost(services, id, signal, returning)
         .catch(error => {
           if (!signal.aborted)
             services.log.error({ err: error, hostId: id }, 'the heartbeat of a host failed unexpectedly; it starts again');
@@ -29,10 +30,11 @@ export async function keepHeartbeats(services: Services, signal: AbortSignal): P
     await delay(every, undefined, { signal }).catch(() => {});
   }
   await Promise.allSettled(loops.values());
+  await Promise.allSettled(returning);
 }
 
 /** Follows one host until it is removed. */
-async function watchHost(services: Services, hostId: string, signal: AbortSignal): Promise<void> {
+async function watchHost(services: Services, hostId: string, signal: AbortSignal, returning: Set<Promise<void>>): Promise<void> {
   const every = services.config.heartbeatSeconds * 1000;
   let misses = 0;
   // the first answer after a start of the controller connects everything again: it may have missed what happened meanwhile
@@ -50,10 +52,10 @@ async function watchHost(services: Services, hostId: string, signal: AbortSignal
       misses = 0;
       if (host.status !== 'connected' || facts.startedAt !== startedAt) {
         await connectHost(services, hostId);
-        await connectPools(services, hostId, signal);
         startedAt = facts.startedAt;
-        // what its operations had to leave there while it was away
-        await sweepGarbage(services, signal, hostId);
+        // not waited for: a dead storage must not hold up the heartbeat, which tells whether the host lives
+        const back = welcome(services, hostId, signal).finally(() => returning.delete(back));
+        returning.add(back);
       } else {
         await services.db.write(trx =>
           trx.updateTable('hosts').set({ last_seen_at: new Date().toISOString() }).where('id', '=', hostId).execute(),
@@ -67,5 +69,15 @@ async function watchHost(services: Services, hostId: string, signal: AbortSignal
       if (misses >= MISSES || final) await markHostDown(services, hostId, error);
     }
     await delay(every, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** Connects the pools of a host that is back, and removes what operations had to leave there while it was away. */
+async function welcome(services: Services, hostId: string, signal: AbortSignal): Promise<void> {
+  try {
+    await connectPools(services, hostId, signal);
+    await sweepGarbage(services, signal, hostId);
+  } catch (error) {
+    if (!signal.aborted) services.log.warn({ err: error, hostId }, 'the pools of a host that is back were not all seen to');
   }
 }

@@ -27,12 +27,12 @@ export async function leaveBehind(services: Services, hostId: string, waste: Was
   await services.db.write(trx => trx.insertInto('garbage').values(row).execute());
 }
 
-/** Removes waste as part of an undo. Where host or storage is away the operation ends all the same, and the waste is swept up later. */
-export async function discard(op: Run, hostId: string, waste: Remains): Promise<void> {
+/** Removes waste, mostly as part of an undo; `label` names the task where one step has several. Where host or storage is away the operation ends all the same, and the waste is swept up later. */
+export async function discard(op: Run, hostId: string, waste: Remains, label = 'remove'): Promise<void> {
   const { services } = op;
   try {
     await op.task(
-      'remove',
+      label,
       hostId,
       waste.kind === 'image' ? 'image.remove' : 'volume.delete',
       async () => (await toCommand(services, waste)).input as never,

@@ -1,9 +1,10 @@
 import { CisternError } from '../../shared/errors.ts';
 import { findImage } from '../db/find.ts';
+import type { Trx } from '../db/database.ts';
 import { claimLock } from '../operations/claims.ts';
+import { discard } from '../operations/garbage.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { anyHost } from '../policy/placement.ts';
-import { storeRef } from '../fleet/refs.ts';
 
 interface DeletePlan {
   imageId: string;
@@ -11,7 +12,10 @@ interface DeletePlan {
   storeIds: string[];
 }
 
-/** Removes an image from all its backup storages. Cached copies stay while volumes stand on them. */
+/**
+ * Removes an image from all its backup storages; from one that is away, once it is back. Cached copies stay while volumes stand on
+ * them.
+ */
 export const deleteImage: Workflow<{ ref: string }, DeletePlan> = {
   kind: 'image.delete',
   async accept(trx, request, operationId, services) {
@@ -37,26 +41,32 @@ export const deleteImage: Workflow<{ ref: string }, DeletePlan> = {
   },
   async run(op, plan) {
     const { db } = op.services;
+    const forget = (storeId: string) => async (trx: Trx) =>
+      void (await trx
+        .deleteFrom('replicas')
+        .where('image_id', '=', plan.imageId)
+        .where('backup_storage_id', '=', storeId)
+        .execute());
     op.undo('keep what is left of the image', async () => {
       await db.write(async trx => {
-        await trx.updateTable('replicas').set({ status: 'ready' }).where('image_id', '=', plan.imageId).execute();
-        await trx.updateTable('images').set({ status: 'ready' }).where('id', '=', plan.imageId).execute();
+        const left = await trx
+          .updateTable('replicas')
+          .set({ status: 'ready' })
+          .where('image_id', '=', plan.imageId)
+          .executeTakeFirst();
+        const status = left.numUpdatedRows > 0n ? 'ready' : 'deleted';
+        await trx.updateTable('images').set({ status }).where('id', '=', plan.imageId).execute();
       });
     });
     for (const [i, storeId] of plan.storeIds.entries()) {
-      await op.task(`remove ${i + 1}`, plan.hostId, 'image.remove', async () => ({
-        store: await storeRef(op.services, storeId),
-        imageId: plan.imageId,
-      }));
-      await op.tx(
-        `forget replica ${i + 1}`,
-        async trx =>
-          void (await trx
-            .deleteFrom('replicas')
-            .where('image_id', '=', plan.imageId)
-            .where('backup_storage_id', '=', storeId)
-            .execute()),
-      );
+      const remove = () => discard(op, plan.hostId, { kind: 'image', storeId, imageId: plan.imageId }, `remove ${i + 1}`);
+      // half of a replica is of no use: where removing it has begun it goes, also when the operation is cancelled
+      op.undo(`finish removing replica ${i + 1}`, async () => {
+        await remove();
+        await db.write(forget(storeId));
+      });
+      await remove();
+      await op.tx(`forget replica ${i + 1}`, forget(storeId));
     }
     op.finish(
       { imageId: plan.imageId },

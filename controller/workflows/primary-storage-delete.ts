@@ -57,6 +57,7 @@ export const deletePrimaryStorage: Workflow<
       if (plan.shared && i > 0) break;
       await op.task(`empty the trash on ${name}`, hostId, 'pool.purge', async () => ({
         pool: await poolRef(op.services, plan.storageId),
+        volumeIds: [],
         before: new Date().toISOString(),
       }));
       const cached = await op.step(`list the cache on ${name}`, async () =>

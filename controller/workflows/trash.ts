@@ -4,9 +4,13 @@ import type { Workflow } from '../operations/workflow.ts';
 import { workerFor } from '../policy/placement.ts';
 import { adjustAvailable } from './cache-entry.ts';
 
+/** Volumes that one task purges. */
+const BATCH = 1000;
+
 interface Plan {
   before: string;
-  pools: { storageId: string; hostId: string; workerHostId: string }[];
+  /** At most BATCH volumes each. */
+  groups: { storageId: string; hostId: string; workerHostId: string; volumeIds: string[] }[];
 }
 
 /** Purges deleted volumes: all of them now, or with `before` those that have been in the trash for long enough. */
@@ -17,40 +21,37 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: string }, 
     const storage = request.primaryStorage === undefined ? undefined : await findPrimaryStorage(trx, request.primaryStorage);
     let query = trx
       .selectFrom('volumes')
-      .select(['primary_storage_id', 'host_id'])
-      .distinct()
+      .select(['id', 'primary_storage_id', 'host_id'])
       .where('status', '=', 'deleted')
       .where('deleted_at', '<=', before);
     if (storage) query = query.where('primary_storage_id', '=', storage.id);
-    const pools: Plan['pools'] = [];
-    for (const row of await query.execute()) {
-      const pool = { storageId: row.primary_storage_id, hostId: row.host_id };
+    const groups: Plan['groups'] = [];
+    const byPool = Map.groupBy(await query.execute(), row => `${row.primary_storage_id}/${row.host_id}`);
+    for (const rows of byPool.values()) {
+      const pool = { storageId: rows[0]!.primary_storage_id, hostId: rows[0]!.host_id };
       // one pool that is away holds up none of the others
       const workerHostId = await workerFor(trx, services.fleet, pool).catch(error => {
         if (storage) throw error;
         return undefined;
       });
-      if (workerHostId) pools.push({ ...pool, workerHostId });
+      if (!workerHostId) continue;
+      for (let i = 0; i < rows.length; i += BATCH)
+        groups.push({ ...pool, workerHostId, volumeIds: rows.slice(i, i + BATCH).map(row => row.id) });
     }
-    return { plan: { before, pools }, resources: storage ? [{ kind: 'primary-storage', id: storage.id }] : [] };
+    return { plan: { before, groups }, resources: storage ? [{ kind: 'primary-storage', id: storage.id }] : [] };
   },
   async run(op, plan) {
     let volumes = 0;
     let freed = 0;
-    for (const [i, pool] of plan.pools.entries()) {
+    for (const [i, pool] of plan.groups.entries()) {
       const out = await op.task(`purge ${i + 1}`, pool.workerHostId, 'pool.purge', async () => ({
         pool: await poolRef(op.services, pool.storageId),
+        volumeIds: pool.volumeIds,
         before: plan.before,
       }));
       await op.tx(`forget ${i + 1}`, async trx => {
         // rows go by what was asked for, not by what was there: a folder that somebody removed by hand is gone as well
-        await trx
-          .deleteFrom('volumes')
-          .where('status', '=', 'deleted')
-          .where('deleted_at', '<=', plan.before)
-          .where('primary_storage_id', '=', pool.storageId)
-          .where('host_id', '=', pool.hostId)
-          .execute();
+        await trx.deleteFrom('volumes').where('status', '=', 'deleted').where('id', 'in', pool.volumeIds).execute();
         await adjustAvailable(trx, pool, out.freed);
       });
       volumes += out.removed.length;

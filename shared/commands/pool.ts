@@ -32,8 +32,8 @@ export const poolCommands = [
   }),
   command({
     kind: 'pool.purge',
-    summary: 'Empties the trash of volumes deleted before a time',
-    input: z.strictObject({ pool: PoolRef, before: Time }),
+    summary: 'Removes volumes from the trash, and whatever else went there before a time by the clock of the host',
+    input: z.strictObject({ pool: PoolRef, volumeIds: z.array(Id).max(1000), before: Time }),
     output: z.object({ removed: z.array(Id), freed: Bytes }),
   }),
   command({

@@ -16,7 +16,7 @@ onEveryTarget('links that somebody planted', it => {
     for (const area of ['volumes', 'trash', 'cache', 'tmp']) await symlink(place.outside, join(place.root, area, id));
     await symlink(place.outside, join(place.root, 'tmp', `gone-volume-${id}`));
     await Promise.allSettled([pool.usage(signal), pool.evict(id), pool.sweep([id]), pool.trash([id], signal)]);
-    await Promise.allSettled([pool.purge(new Date(Date.now() + 1000), signal), pool.scratch(id), pool.cached(id, 'qcow2')]);
+    await Promise.allSettled([pool.purge([], new Date(Date.now() + 1000), signal), pool.scratch(id), pool.cached(id, 'qcow2')]);
     await assert.rejects(pool.volumeFile(id, spec!.layerId), code('IO_ERROR'));
     await assert.rejects(pool.resizeVolume(id, spec!.layerId, MiB, signal), code('IO_ERROR'));
     await assert.rejects(
@@ -55,7 +55,7 @@ onEveryTarget('links that somebody planted', it => {
     await symlink(join(place.outside, 'x'), join(place.root, 'volumes', spec!.id, 'meta.json.next'));
     const outside = await tree(place.outside);
     await pool.trash([spec!.id], signal);
-    await pool.purge(new Date(Date.now() + 1000), signal);
+    await pool.purge([], new Date(Date.now() + 1000), signal);
     assert.deepEqual(await readdir(join(place.root, 'trash')), []);
     assert.deepEqual(await tree(place.outside), outside);
   });

@@ -24,8 +24,8 @@ onEveryTarget('trash', it => {
       assert.ok(Math.abs(Date.parse(deletedAt) - Date.now()) < 60_000);
       assert.ok(allocated > 0);
     }
-    assert.deepEqual(await pool.purge(new Date(Date.now() - 60_000), signal), { removed: [], freed: 0 });
-    const { removed, freed } = await pool.purge(new Date(Date.now() + 1000), signal);
+    assert.deepEqual(await pool.purge([], new Date(Date.now() - 60_000), signal), { removed: [], freed: 0 });
+    const { removed, freed } = await pool.purge([], new Date(Date.now() + 1000), signal);
     assert.deepEqual(removed.toSorted(), ids.slice(0, 2).toSorted());
     assert.equal(
       freed,
@@ -61,12 +61,25 @@ onEveryTarget('trash', it => {
     );
   });
 
+  it('purges those that are named, whatever the clock of who names them says', async place => {
+    const { pool } = await newPool(place);
+    const [named, other] = volumes(2);
+    await make(pool, [named!, other!], MiB);
+    await pool.trash([named!.id, other!.id], signal);
+    const { removed } = await pool.purge([named!.id], new Date(Date.now() - 60_000), signal);
+    assert.deepEqual(removed, [named!.id]);
+    assert.deepEqual(
+      (await pool.usage(signal)).trash.map(one => one.id),
+      [other!.id],
+    );
+  });
+
   it('finishes a removal that a crash cut short', async place => {
     const { pool } = await newPool(place);
     const id = newId();
     await mkdir(join(place.root, 'tmp', `gone-volume-${id}`));
     await writeFile(join(place.root, 'tmp', `gone-volume-${id}`, 'x.qcow2'), 'half');
-    assert.deepEqual((await pool.purge(new Date(), signal)).removed, [id]);
+    assert.deepEqual((await pool.purge([], new Date(), signal)).removed, [id]);
     assert.deepEqual(await readdir(join(place.root, 'tmp')), []);
   });
 

@@ -41,7 +41,7 @@ onEveryTarget('image cache', it => {
     await assert.rejects(pool.evict(id), code('IN_USE'));
     await pool.trash([volume!.id], signal);
     await assert.rejects(pool.evict(id), code('IN_USE'));
-    await pool.purge(new Date(Date.now() + 1000), signal);
+    await pool.purge([], new Date(Date.now() + 1000), signal);
     assert.ok((await pool.evict(id)).freed >= 2 * MiB);
     assert.deepEqual(await pool.evict(id), { freed: 0 });
     assert.equal(await pool.cached(id, 'qcow2'), undefined);

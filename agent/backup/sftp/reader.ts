@@ -18,7 +18,7 @@ export function makeReader(link: Blocking, handle: Buffer, maxRead: number, move
   const flying = new Map<number, Range>();
   const early: { offset: number; data: Buffer }[] = [];
   const announced: Range[] = [];
-  const head = Buffer.alloc(9); // length word, type, id
+  const head = Buffer.alloc(13); // length word, type, id, and the length of the data or the number of a status
 
   const send = (): void => {
     while (flying.size < IN_FLIGHT && unsent.length > 0) {
@@ -34,15 +34,13 @@ export function makeReader(link: Blocking, handle: Buffer, maxRead: number, move
   /** Takes one reply, into `into` if it belongs to the range that begins at `base`; returns the bytes that came for it. */
   const receive = (base: number, into: Uint8Array): number => {
     link.fill(head);
-    const rest = packetLength(head) - 5;
+    const rest = packetLength(head) - 9;
     const piece = flying.get(head.readUInt32BE(5));
     if (!piece) throw broken('a reply to no request');
     flying.delete(head.readUInt32BE(5));
     if (head[4] !== TYPE.data) return refuse(rest, piece);
-    const lengthWord = Buffer.alloc(4);
-    link.fill(lengthWord);
-    const length = lengthWord.readUInt32BE(0);
-    if (length !== rest - 4 || length === 0 || length > piece.length)
+    const length = head.readUInt32BE(9);
+    if (length !== rest || length === 0 || length > piece.length)
       throw broken(`${length} bytes of data where ${piece.length} were asked for`);
     if (length < piece.length) unsent.unshift({ offset: piece.offset + length, length: piece.length - length });
     const at = piece.offset - base;
@@ -56,7 +54,7 @@ export function makeReader(link: Blocking, handle: Buffer, maxRead: number, move
   };
   const refuse = (rest: number, piece: Range): never => {
     const packet = Buffer.concat([head.subarray(4), Buffer.alloc(rest)]);
-    link.fill(packet.subarray(5));
+    link.fill(packet.subarray(9));
     if (packet[0] === TYPE.status && parseStatus(packet).code === 1) {
       throw new EndError('IO_ERROR', `reading ${piece.length} bytes at ${piece.offset}: the object ends before that`);
     }

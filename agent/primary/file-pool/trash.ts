@@ -119,17 +119,23 @@ async function forgetDeletion(folder: string): Promise<void> {
   });
 }
 
-/** Removes for good what went to the trash before a time; `freed` counts what the files took in bytes. */
-export async function purge(pool: PoolRoot, before: Date, signal: AbortSignal): Promise<{ removed: string[]; freed: number }> {
+/** Removes these from the trash for good, and all that went there before a time; `freed` counts what the files took in bytes. */
+export async function purge(
+  pool: PoolRoot,
+  volumeIds: string[],
+  before: Date,
+  signal: AbortSignal,
+): Promise<{ removed: string[]; freed: number }> {
+  const named = new Set(volumeIds);
   const removed = await finishRemovals(pool, 'volume');
   let freed = 0;
   const due = await eachEntry(pool, 'trash', signal, async id => ({
     id,
-    at: await deletedAt(join(areaPath(pool, 'trash'), id)),
+    goes: named.has(id) || (await deletedAt(join(areaPath(pool, 'trash'), id))) < before,
   }));
-  for (const { id, at } of due) {
+  for (const { id, goes } of due) {
     throwIfAborted(signal);
-    if (at >= before) continue;
+    if (!goes) continue;
     const folder = entryPath(pool, 'trash', id);
     const bytes = await allocated(folder);
     await discard(pool, folder, 'volume', id);
