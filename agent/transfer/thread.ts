@@ -3,6 +3,7 @@
  * writes. It may block: it does nothing else. Blocking reads into one reused buffer measured faster than streams on the event loop.
  */
 import { parentPort, workerData } from 'node:worker_threads';
+import { alignedBuffer } from './aligned.ts';
 import { EndError } from './end-error.ts';
 import type { Moved, RangeModule } from './ends.ts';
 import { partRange, ZERO, type PartDigest } from './parts.ts';
@@ -18,7 +19,7 @@ async function run(job: ThreadJob): Promise<[number, PartDigest][]> {
   };
   const reader = await open(job.reader, 'openReader', moved);
   const writer = await open(job.writer, 'openWriter', moved);
-  const buffer = Buffer.allocUnsafeSlow(Math.min(job.partSize, job.size));
+  const buffer = alignedBuffer(Math.min(job.partSize, job.size));
   const done: [number, PartDigest][] = [];
 
   const claim = (): number | undefined => {

@@ -35,6 +35,7 @@ export function makeReader(link: Blocking, handle: Buffer, maxRead: number, move
   const receive = (base: number, into: Uint8Array): number => {
     link.fill(head);
     const rest = packetLength(head) - 9;
+    if (rest < 0) throw broken('a cut packet');
     const piece = flying.get(head.readUInt32BE(5));
     if (!piece) throw broken('a reply to no request');
     flying.delete(head.readUInt32BE(5));
