@@ -22,7 +22,6 @@ interface ResizePlan {
   layerId: string;
   storageId: string;
   workerHostId: string;
-  oldSize: number;
   size: number;
 }
 
@@ -54,7 +53,6 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
         layerId: volume.layer_id,
         storageId: storage.id,
         workerHostId,
-        oldSize: volume.size,
         size: request.size,
       },
       resources: [{ kind: 'volume', id: volume.id }],
@@ -63,11 +61,12 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
   async run(op, plan) {
     const { db } = op.services;
     op.undo('keep the size that it has', async () => {
-      const pool = await poolRef(op.services, plan.storageId);
-      const disk = { pool, volumeId: plan.volumeId, layerId: plan.layerId };
-      const { size } = await op.task('inspect', plan.workerHostId, 'volume.inspect', async () => disk);
       // it may have grown before the work was cut short, and does not shrink again: what a guest would see counts
-      if (size !== plan.oldSize) await op.task('settle', plan.workerHostId, 'volume.resize', async () => ({ ...disk, size }));
+      const { size } = await op.task('inspect', plan.workerHostId, 'volume.inspect', async () => ({
+        pool: await poolRef(op.services, plan.storageId),
+        volumeId: plan.volumeId,
+        layerId: plan.layerId,
+      }));
       await db.write(trx => trx.updateTable('volumes').set({ size }).where('id', '=', plan.volumeId).execute());
     });
     const out = await op.task('resize', plan.workerHostId, 'volume.resize', async () => ({

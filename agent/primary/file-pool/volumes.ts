@@ -9,7 +9,7 @@ import { cached, holdImage } from './cache.ts';
 import { makeDurable } from './durable.ts';
 import { layerWriter, type WriteLayer } from './layer.ts';
 import { metaPath, readJson, syncPath, toJson, VolumeMeta, writeJson } from './meta.ts';
-import { areaPath, checkId, entryPath, fileStat, isFolder, poolError, type PoolRoot } from './paths.ts';
+import { areaPath, checkId, entryPath, fileStat, isFolder, isFull, poolError, type PoolRoot } from './paths.ts';
 import { openScratch } from './scratch.ts';
 
 export interface NewVolumes {
@@ -158,7 +158,11 @@ export async function resizeVolume(
     );
   try {
     await resize(disk, size, signal);
-    if (size !== meta.size) await writeJson(path, { ...meta, size });
+    if (size !== meta.size)
+      await writeJson(path, { ...meta, size }).catch((error: unknown) => {
+        // the disk has grown, which its header tells: on a full pool the note of it waits for the next time
+        if (!isFull(error)) throw error;
+      });
   } catch (error) {
     throw poolError(error, `growing ${disk.path}`);
   }
