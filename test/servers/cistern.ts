@@ -41,6 +41,10 @@ async function startService(main: string, folder: string, settings: Record<strin
   service.start = async () => {
     writeFileSync(file, JSON.stringify({ port, stateDir, logLevel: 'info', ...settings }));
     child = spawn(process.execPath, [script, '--config', file], { cwd: folder, stdio: ['ignore', 'inherit', 'pipe'] });
+    // also where this process ends by an error that nobody caught
+    const killIt = child.kill.bind(child, 'SIGKILL');
+    process.once('exit', killIt);
+    child.once('exit', () => process.off('exit', killIt));
     const lines = createInterface({ input: child.stderr! });
     let timer: NodeJS.Timeout | undefined;
     const listening = new Promise<string>((resolve, reject) => {
