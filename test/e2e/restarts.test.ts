@@ -257,6 +257,18 @@ describe('crashes, restarts and what is away', () => {
     assert.deepEqual(filesBelow(store), before);
   });
 
+  it('an image is deleted from a store that is away once that is back', async () => {
+    const imported = await startImport('gone', ['depot']);
+    await house.ended(imported.id);
+    const there = filesBelow(store);
+    renameSync(store, `${store}-away`);
+    await done(api.deleteImage({ params: { ref: 'gone' } }, WAIT));
+    await assert.rejects(api.getImage({ params: { ref: 'gone' } }), failsWith('NOT_FOUND'));
+    assert.deepEqual(filesBelow(`${store}-away`), there);
+    renameSync(`${store}-away`, store);
+    await until('its files are gone', () => filesBelow(store).length === there.length - 2);
+  });
+
   async function agentHas(kind: string): Promise<void> {
     const there = createClient(agentRoutes, { baseUrl: agent.url, token: agent.token });
     try {
