@@ -33,6 +33,9 @@ export function sqliteDialect(file: string): SqliteDialect {
       if (old) return old;
       if (kept.size >= STATEMENTS) kept.clear();
       const made = adapt(db.prepare(sql));
+      // on a full disk SQLite has rolled back by itself, and saying so again would hide that the disk is full
+      const run = made.run;
+      if (sql === 'rollback') made.run = values => (db.isTransaction ? run(values) : { changes: 0, lastInsertRowid: 0 });
       kept.set(sql, made);
       return made;
     },

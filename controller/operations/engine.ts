@@ -13,6 +13,8 @@ import type { Workflow } from './workflow.ts';
 /** Operations under way at once; more wait in a queue, and past that are refused. */
 const RUNNING = 256;
 const QUEUED = 10_000;
+/** Pause before an operation is taken up again whose progress could not be written to the database. */
+const RETRY_MS = 5000;
 
 export interface StartOptions {
   idempotencyKey?: string;
@@ -77,12 +79,10 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     if (row.state === 'cancelling') abort.abort(CANCELLED());
     metrics.operationsRunning.inc({ kind: row.kind });
     const ended = drive(row, live, abort)
-      .catch(error =>
-        log.error(
-          { operation: row.id, err: error },
-          'an operation could not be driven to its end; it is taken up again at the next start',
-        ),
-      )
+      .catch(error => {
+        log.error({ operation: row.id, err: error }, 'an operation could not be driven to its end; it is taken up again soon');
+        takeUpLater(row.id);
+      })
       .finally(() => {
         running.delete(row.id);
         metrics.operationsRunning.dec({ kind: row.kind });
@@ -90,6 +90,17 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
         pump();
       });
     running.set(row.id, { live, abort, ended });
+  };
+
+  /** What cannot even be written down, as on a full disk, is tried again until it can; a cancel meanwhile is seen in the row. */
+  const takeUpLater = (id: string) => {
+    setTimeout(() => {
+      if (shutdown.signal.aborted) return;
+      find(id).then(
+        row => isEnded(row.state) || enqueue(row),
+        () => takeUpLater(id),
+      );
+    }, RETRY_MS).unref();
   };
 
   const drive = async (row: Row<'operations'>, live: Live, abort: AbortController): Promise<void> => {
