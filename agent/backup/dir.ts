@@ -85,8 +85,8 @@ async function resolve(root: string, path: string, make = false): Promise<string
     const parent = at;
     at = join(parent, segment);
     if (make) {
-      const made = await attempt(`making the folder ${at}`, () => mkdir(at, { recursive: true }));
-      if (made !== undefined) await attempt(`making the folder ${at}`, () => sync(parent));
+      const made = await attempt(`making the folder ${at}`, () => makeFolder(at));
+      if (made) await attempt(`making the folder ${at}`, () => sync(parent));
     }
     const stat = await lstat(at).catch(() => undefined);
     if (stat && !stat.isDirectory())
@@ -95,9 +95,22 @@ async function resolve(root: string, path: string, make = false): Promise<string
   return join(at, segments.at(-1)!);
 }
 
+/** False where something has that name already. Not mkdir's own `recursive`, which says ENOENT of a read-only file system. */
+const makeFolder = (path: string): Promise<boolean> =>
+  mkdir(path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') return false;
+      throw error;
+    },
+  );
+
 async function readSmall(path: string, limit: number, name: string): Promise<Buffer> {
-  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  const { size } = await file.stat();
+  // a planted pipe would keep the opening waiting for ever, and with it a thread of the worker
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const stat = await file.stat();
+  if (!stat.isFile()) throw new CisternError('OBJECT_MISSING', `reading ${name}: it is not a regular file`);
+  const { size } = stat;
   if (size > limit)
     throw new CisternError('MANIFEST_INVALID', `reading ${name}: it has ${size} bytes, more than the ${limit} allowed`);
   return file.readFile();
