@@ -39,7 +39,8 @@ async function poolsOf(
   if (host !== undefined) return [{ storageId: storage.id, hostId: (await findHost(trx, host)).id }];
   const all = await workers(trx, services.fleet, storage.id);
   if (all.length === 0) throw new CisternError('NO_HOST', `no connected and enabled host sees primary storage ${storage.name}`);
-  return all.map(hostId => ({ storageId: storage.id, hostId }));
+  // always in one order: two operations that take the locks of the same pools must not wait for each other
+  return all.toSorted().map(hostId => ({ storageId: storage.id, hostId }));
 }
 
 /** Prefetches an image into the cache of a pool, or of every part of a local one. */
@@ -98,7 +99,7 @@ export const evictFromCache: Workflow<CacheRequest, Plan> = {
       .where('primary_storage_id', '=', storage.id)
       .where('status', '=', 'ready');
     if (request.host !== undefined) entries = entries.where('host_id', '=', (await findHost(trx, request.host)).id);
-    const found = await entries.execute();
+    const found = await entries.orderBy('host_id').execute();
     if (found.length === 0) throw new CisternError('NOT_FOUND', `image ${image.name} is not in the cache of ${storage.name}`);
     const pools: Plan['pools'] = [];
     for (const entry of found) {
