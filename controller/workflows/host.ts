@@ -128,8 +128,13 @@ export const removeHost: Workflow<
   { hostId: string; oldState: State; connected: boolean; storages: { id: string; name: string }[] }
 > = {
   kind: 'host.remove',
-  async accept(trx, request, operationId) {
+  async accept(trx, request, operationId, services) {
     const host = await findHost(trx, request.ref);
+    // its agent would go on, and nobody could take back what it makes
+    if (host.status === 'connected' && services.fleet.busy(host.id) > 0)
+      throw new CisternError('IN_USE', `host ${host.name} is at work on ${services.fleet.busy(host.id)} tasks`, {
+        action: 'Set it to maintenance so that it gets no new work, wait for its operations or cancel them, then remove it.',
+      });
     await claimLock(trx, operationId, `host/${host.id}`, `host ${host.name}`);
     const volumes = await trx
       .selectFrom('volumes')
