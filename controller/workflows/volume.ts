@@ -22,6 +22,7 @@ interface ResizePlan {
   layerId: string;
   storageId: string;
   workerHostId: string;
+  oldSize: number;
   size: number;
 }
 
@@ -53,6 +54,7 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
         layerId: volume.layer_id,
         storageId: storage.id,
         workerHostId,
+        oldSize: volume.size,
         size: request.size,
       },
       resources: [{ kind: 'volume', id: volume.id }],
@@ -60,15 +62,18 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
   },
   async run(op, plan) {
     const { db } = op.services;
-    op.undo('keep the size that it has', async () => {
-      // it may have grown before the work was cut short, and does not shrink again: what a guest would see counts
+    const setSize = async (size: number) =>
+      void (await db.write(trx => trx.updateTable('volumes').set({ size }).where('id', '=', plan.volumeId).execute()));
+    // it may have grown before the work was cut short, and does not shrink again: what a guest would see counts
+    op.undo('see what size it has', async () => {
       const { size } = await op.task('inspect', plan.workerHostId, 'volume.inspect', async () => ({
         pool: await poolRef(op.services, plan.storageId),
         volumeId: plan.volumeId,
         layerId: plan.layerId,
       }));
-      await db.write(trx => trx.updateTable('volumes').set({ size }).where('id', '=', plan.volumeId).execute());
+      await setSize(size);
     });
+    op.undo('keep the old size', () => setSize(plan.oldSize));
     const out = await op.task('resize', plan.workerHostId, 'volume.resize', async () => ({
       pool: await poolRef(op.services, plan.storageId),
       volumeId: plan.volumeId,
@@ -114,22 +119,24 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
   },
   async run(op, plan) {
     const { db } = op.services;
+    const deleting = async (volumeIds: string[]): Promise<string[]> => {
+      const rows = db.read.selectFrom('volumes').select('id').where('id', 'in', volumeIds).where('status', '=', 'deleting');
+      return (await rows.execute()).map(row => row.id);
+    };
+    op.undo('keep the volumes', async () => {
+      const ids = await deleting(plan.groups.flatMap(group => group.volumeIds));
+      if (ids.length > 0)
+        await db.write(trx => trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', ids).execute());
+    });
+    // the work may have been cut short with some of them in the trash
     for (const [i, group] of plan.groups.entries())
-      op.undo(`keep volumes ${i + 1}`, async () => {
-        const rows = await db.read
-          .selectFrom('volumes')
-          .select('id')
-          .where('id', 'in', group.volumeIds)
-          .where('status', '=', 'deleting')
-          .execute();
-        const volumeIds = rows.map(row => row.id);
+      op.undo(`bring back ${i + 1}`, async () => {
+        const volumeIds = await deleting(group.volumeIds);
         if (volumeIds.length === 0) return;
-        // the work may have been cut short with some of them in the trash
         await op.task('restore', group.workerHostId, 'volume.restore', async () => ({
           pool: await poolRef(op.services, group.storageId),
           volumeIds,
         }));
-        await db.write(trx => trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', volumeIds).execute());
       });
     for (const [i, group] of plan.groups.entries()) {
       await op.task(`trash ${i + 1}`, group.workerHostId, 'volume.delete', async () => ({

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
@@ -82,6 +82,20 @@ describe('a cancel that comes too late, or cannot be said', () => {
     assert.equal(after.status, ended.state === 'succeeded' ? 'deleted' : 'ready');
     assert.equal(inPlace!.includes(volume.id), after.status === 'ready');
     assert.equal(inTrash!.includes(volume.id), after.status === 'deleted');
+  });
+
+  it('leaves a volume as it was that a damaged pool lets neither go nor come back', async () => {
+    await done(api.createVolumes({ body: { name: 'stays', size: MiB } }, WAIT));
+    const volume = await api.getVolume({ params: { ref: 'stays' } });
+    const [trash, aside] = [join(pool, 'trash'), join(house.cistern.folder, 'aside')];
+    renameSync(trash, aside);
+    symlinkSync(house.cistern.dir('elsewhere'), trash);
+    const refused = await api.deleteVolume({ params: { ref: 'stays' } }, WAIT);
+    const grown = await api.resizeVolume({ params: { ref: 'stays' }, body: { size: 2 * MiB } }, WAIT);
+    rmSync(trash);
+    renameSync(aside, trash);
+    assert.deepEqual([refused.error?.code, grown.error?.code], ['IO_ERROR', 'IO_ERROR']);
+    assert.deepEqual(await api.getVolume({ params: { ref: 'stays' } }), volume);
   });
 
   it('keeps a cached image in its books that was there when the cancel came', async () => {
