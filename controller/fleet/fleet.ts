@@ -12,6 +12,8 @@ export type AgentClient = Client<typeof agentRoutes>;
 
 export interface RunOptions {
   signal: AbortSignal;
+  /** The operation that the task belongs to, where it belongs to one. */
+  operation?: string;
   onProgress?: (progress: Progress) => void;
   /** How long to wait for a host that does not answer; else as configured. */
   patienceSeconds?: number;
@@ -38,6 +40,8 @@ export interface Fleet {
   take(hostId: string, batch: ReportBatch): number;
   /** Tasks that this controller waits for on a host. */
   busy(hostId: string): number;
+  /** Operations whose tasks run on a host. */
+  operationsOn(hostId: string): string[];
 }
 
 /** A task without any report for so long is asked for. */
@@ -47,6 +51,7 @@ const CANCEL_SECONDS = 30;
 
 interface Waiter {
   hostId: string;
+  operation: string | undefined;
   report(report: TaskReport): void;
 }
 
@@ -79,6 +84,8 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
       seen.delete(hostId);
     },
     busy: hostId => load.get(hostId) ?? 0,
+    operationsOn: hostId =>
+      [...waiters.values()].flatMap(({ hostId: on, operation }) => (on === hostId && operation !== undefined ? operation : [])),
     take(hostId, batch) {
       const last = seen.get(hostId);
       if (last && (batch.epoch < last.epoch || (batch.epoch === last.epoch && batch.seq <= last.seq))) return last.seq;
@@ -128,7 +135,7 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
     hostId: string,
     taskId: string,
     message: CommandMessage,
-    { signal, onProgress, patienceSeconds = retrySeconds }: RunOptions,
+    { signal, operation, onProgress, patienceSeconds = retrySeconds }: RunOptions,
   ): Promise<TaskReport> => {
     let last: TaskReport | undefined;
     let wake: () => void = () => {};
@@ -138,7 +145,7 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
       if (report.progress) onProgress?.(report.progress);
       wake();
     };
-    waiters.set(taskId, { hostId, report: take });
+    waiters.set(taskId, { hostId, operation, report: take });
     let awaySince: number | undefined;
     const ask = async (request: (agent: AgentClient) => Promise<TaskReport>): Promise<boolean> => {
       try {

@@ -158,6 +158,7 @@ export function createRun(options: RunOptions): Driven {
           const message = { kind, input: await input() } as never;
           const output = await services.fleet.run<typeof kind>(hostId, taskId, message, {
             signal,
+            operation: id,
             ...(undoing && { patienceSeconds: UNDO_PATIENCE_SECONDS }),
             onProgress: progress => {
               live.progress = progress;

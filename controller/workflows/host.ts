@@ -131,8 +131,9 @@ export const removeHost: Workflow<
   async accept(trx, request, operationId, services) {
     const host = await findHost(trx, request.ref);
     // its agent would go on, and nobody could take back what it makes
-    if (host.status === 'connected' && services.fleet.busy(host.id) > 0)
-      throw new CisternError('IN_USE', `host ${host.name} is at work on ${services.fleet.busy(host.id)} tasks`, {
+    const atWork = host.status === 'connected' ? services.fleet.operationsOn(host.id) : [];
+    if (atWork.length > 0)
+      throw new CisternError('IN_USE', `host ${host.name} works for operations: ${atWork.slice(0, 3).join(', ')}`, {
         action: 'Set it to maintenance so that it gets no new work, wait for its operations or cancel them, then remove it.',
       });
     await claimLock(trx, operationId, `host/${host.id}`, `host ${host.name}`);

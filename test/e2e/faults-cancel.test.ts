@@ -7,7 +7,7 @@ import { agentRoutes } from '../../shared/contract/agent.ts';
 import { type Client, createClient } from '../../shared/http/client.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { descendants } from '../servers/processes.ts';
-import { type House, makeDisk, MiB, openHouse, until } from './house.ts';
+import { failsWith, type House, makeDisk, MiB, openHouse, until } from './house.ts';
 import { differences } from './ledger.ts';
 
 describe('a cancel that comes too late, or cannot be said', () => {
@@ -133,6 +133,16 @@ describe('a cancel that comes too late, or cannot be said', () => {
     await until('the host', async () => (await api.getHost({ params: { ref: 'host-1' } })).status === 'connected');
     await done(api.evictFromCache({ body: { image: 'base', primaryStorage: 'fast' } }, WAIT));
     assert.deepEqual(areas()[2], []);
+  });
+
+  it('finds a host at work, which is not removed under it', async () => {
+    house.web.behave('/disk.raw', { stallAfter: 2 * MiB, times: 1 });
+    const source = { type: 'url' as const, url: `${house.web.url}/disk.raw` };
+    const { id } = await api.importImage({ body: { name: 'slow', source } });
+    await waiting('image.import');
+    await assert.rejects(api.removeHost({ params: { ref: 'host-1' } }), failsWith('IN_USE', /works for operations/));
+    await api.cancelOperation({ params: { ref: id } });
+    assert.equal((await house.ended(id)).state, 'cancelled');
   });
 
   it('leaves database, pool, store and hosts agreeing', async () => {
