@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { agentRoutes } from '../../shared/contract/agent.ts';
 import { type Client, createClient } from '../../shared/http/client.ts';
+import { newId } from '../../shared/id.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { descendants } from '../servers/processes.ts';
 import { failsWith, type House, makeDisk, MiB, openHouse, until } from './house.ts';
@@ -41,10 +42,15 @@ describe('a cancel that comes too late, or cannot be said', () => {
     return all.find(pid => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(poolId));
   };
   const worker = () => until('the worker of the pool', findWorker);
-  const waiting = (kind: string) =>
-    until(`a ${kind} at the agent`, async () =>
+  /** Until the agent has handed such a task to its worker, be that one stopped or not. */
+  const waiting = async (kind: string) => {
+    await until(`a ${kind} at the agent`, async () =>
       (await agent.listTasks()).items.some(task => task.kind === kind && (task.state === 'queued' || task.state === 'running')),
     );
+    // tasks are journalled and handed on in their order: once a later one is accepted, this one has gone
+    const store = { id: newId(), type: 'dir', config: { path: '/no/such/folder' } };
+    await agent.createTask({ body: { id: newId(), command: { kind: 'store.connect', input: { store } } } });
+  };
   const volumes = async () => (await api.listVolumes()).items.map(volume => [volume.id, volume.status]);
   const areas = () => ['volumes', 'trash', 'cache', 'tmp'].map(area => readdirSync(join(pool, area)));
 
