@@ -20,6 +20,7 @@ const interrupted = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort(new Error(name)));
 const { signal } = interrupted;
 const total = { passed: 0, failed: 0, skipped: 0 };
+const failures: string[] = [];
 
 const wants = (part: Part): boolean => (only ? only === part : part !== 'static' || !(grep || files.length > 0));
 if (wants('static')) await pool(STATIC_CHECKS, SUITES.unit, staticCheck);
@@ -33,6 +34,8 @@ if (total.passed + total.failed + total.skipped === 0) {
   console.log('no test fits');
   total.failed++;
 }
+// Once more at the end: of a long log often only that is kept.
+if (failures.length > 0) console.log(`\nfailed:\n\n${failures.join('\n\n')}`);
 const skipFails = process.env.CI === 'true' && total.skipped > 0;
 if (skipFails) console.log('\nskipped tests fail in CI: give the machine what they need');
 process.exitCode = signal.aborted ? 130 : total.failed > 0 || skipFails ? 1 : 0;
@@ -61,12 +64,15 @@ async function staticCheck(check: (typeof STATIC_CHECKS)[number]): Promise<void>
   const { ok, output, seconds } = await runStatic(check, ROOT, signal);
   total[ok ? 'passed' : 'failed']++;
   console.log(`${ok ? '✔' : '✗'} ${check.name} (${seconds.toFixed(1)} s)`);
-  if (!ok) console.log(`${output}  try: ${check.hint}`);
+  if (ok) return;
+  console.log(`${output}  try: ${check.hint}`);
+  failures.push(`${check.name}\n${output}`);
 }
 
 async function testFile(file: string): Promise<void> {
   const report = await runFile(join(ROOT, file), { timeout, grace: 5_000, grep, signal });
   for (const key of ['passed', 'failed', 'skipped'] as const) total[key] += report[key];
+  failures.push(...report.failures.map(words => `${relative('test', file)}: ${words}`));
   if (grep && report.passed + report.failed === 0) return;
   console.log(`${report.failed > 0 ? '✗' : '✔'} ${relative('test', file)} (${report.seconds.toFixed(1)} s)`);
   console.log(report.output.replace(/^\n+/, '').trimEnd());

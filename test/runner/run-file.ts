@@ -47,14 +47,18 @@ export async function runFile(file: string, { timeout, grace, grep, signal }: Ru
   const output: Buffer[] = [];
   child.stdout!.on('data', (chunk: Buffer) => output.push(chunk));
   child.stderr!.on('data', (chunk: Buffer) => output.push(chunk));
-  const result: FileResult = { passed: 0, failed: 0, skipped: 0 };
+  const result: FileResult = { passed: 0, failed: 0, skipped: 0, failures: [] };
   const fault = (words: string): void => {
     result.failed++;
+    result.failures.push(words);
     output.push(Buffer.from(`  ✗ ${words}\n`));
   };
   const told = await ended(child, grace, signal, fault);
-  if (told) Object.assign(result, { passed: told.passed, skipped: told.skipped, failed: result.failed + told.failed });
-  else if (result.failed === 0)
+  if (told) {
+    const { passed, skipped } = told;
+    const failures = [...told.failures, ...result.failures];
+    Object.assign(result, { passed, skipped, failed: result.failed + told.failed, failures });
+  } else if (result.failed === 0)
     fault(`the file ended with ${child.signalCode ?? `exit code ${child.exitCode}`} before its tests did`);
   const left = await settle(mark, grace);
   for (const { what } of left) fault(`left behind: ${what}`);
