@@ -15,3 +15,20 @@ export async function claimLock(trx: Trx, operationId: string, name: string, wha
     });
   await trx.insertInto('locks').values({ name, operation_id: operationId, taken_at: new Date().toISOString() }).execute();
 }
+
+/** IN_USE where volumes that are not in the trash lie on what is to go: `column` of their rows holds `id`. */
+export async function refuseVolumes(
+  trx: Trx,
+  column: 'host_id' | 'primary_storage_id',
+  id: string,
+  where: string,
+): Promise<void> {
+  const volumes = await trx
+    .selectFrom('volumes')
+    .select('name')
+    .where(column, '=', id)
+    .where('status', '<>', 'deleted')
+    .limit(3)
+    .execute();
+  if (volumes.length > 0) throw new CisternError('IN_USE', `volumes lie on ${where}: ${volumes.map(row => row.name).join(', ')}`);
+}

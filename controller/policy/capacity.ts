@@ -9,6 +9,21 @@ export interface PoolKey {
   hostId: string;
 }
 
+/** Physical bytes of a pool as they were last measured, on any host that sees it; undefined where nobody did. */
+export async function lastMeasured(
+  db: Reader,
+  { storageId, hostId }: PoolKey,
+): Promise<{ total: number; available: number } | undefined> {
+  let pools = db
+    .selectFrom('pools')
+    .select(['total', 'available'])
+    .where('primary_storage_id', '=', storageId)
+    .where('total', 'is not', null);
+  if (hostId !== '') pools = pools.where('host_id', '=', hostId);
+  const row = await pools.orderBy('measured_at', 'desc').limit(1).executeTakeFirst();
+  return row && { total: row.total!, available: row.available! };
+}
+
 /**
  * The book-keeping of a pool, summed from the rows it is made of, so that it cannot drift from them; null while nobody measured it.
  * Physical figures are those of the last measurement on any host that sees the pool.
@@ -18,13 +33,7 @@ export async function poolCapacity(
   storage: Pick<Row<'primary_storages'>, 'id' | 'overcommit'>,
   hostId: string,
 ): Promise<PoolCapacity | null> {
-  let measured = db
-    .selectFrom('pools')
-    .select(['total', 'available'])
-    .where('primary_storage_id', '=', storage.id)
-    .where('total', 'is not', null);
-  if (hostId !== '') measured = measured.where('host_id', '=', hostId);
-  const physical = await measured.orderBy('measured_at', 'desc').limit(1).executeTakeFirst();
+  const physical = await lastMeasured(db, { storageId: storage.id, hostId });
   if (!physical) return null;
   const volumes = await db
     .selectFrom('volumes')
@@ -46,8 +55,8 @@ export async function poolCapacity(
     .where('host_id', '=', hostId)
     .executeTakeFirst();
   return {
-    total: physical.total!,
-    available: physical.available!,
+    total: physical.total,
+    available: physical.available,
     provisioned: volumes.reduce((total, row) => total + (row.status === 'deleted' ? 0 : row.size), 0),
     reserved: reserved?.bytes ?? 0,
     cache: cache?.bytes ?? 0,

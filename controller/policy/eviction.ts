@@ -2,6 +2,7 @@ import { CisternError } from '../../shared/errors.ts';
 import type { Engine } from '../operations/engine.ts';
 import type { Services } from '../services.ts';
 import { evictFromCache } from '../workflows/cache.ts';
+import { lastMeasured } from './capacity.ts';
 
 /**
  * Evicts cached images that no volume stands on: those of deleted images always, others least recently used first where a pool is
@@ -31,15 +32,9 @@ export async function evictUnderPressure(services: Services, engine: Engine): Pr
     .execute();
   for (const [, entries] of Map.groupBy(idle, entry => `${entry.primary_storage_id}/${entry.host_id}`)) {
     const { primary_storage_id, host_id } = entries[0]!;
-    let pool = db.read
-      .selectFrom('pools')
-      .select(['total', 'available'])
-      .where('primary_storage_id', '=', primary_storage_id)
-      .where('total', 'is not', null);
-    if (host_id !== '') pool = pool.where('host_id', '=', host_id);
-    const measured = await pool.orderBy('measured_at', 'desc').executeTakeFirst();
-    if (!measured?.total) continue;
-    let used = measured.total - measured.available!;
+    const measured = await lastMeasured(db.read, { storageId: primary_storage_id, hostId: host_id });
+    if (!measured) continue;
+    let used = measured.total - measured.available;
     const pressed = used > measured.total * config.cacheHighWatermark;
     for (const entry of entries) {
       const goes = entry.image_status === 'deleted' || (pressed && used > measured.total * config.cacheLowWatermark);

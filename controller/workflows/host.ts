@@ -5,7 +5,7 @@ import type { State } from '../../shared/model.ts';
 import { claimName, findHost } from '../db/find.ts';
 import { connectHost, connectPools, markHostDown } from '../fleet/connect.ts';
 import { poolRef } from '../fleet/refs.ts';
-import { claimLock } from '../operations/claims.ts';
+import { claimLock, refuseVolumes } from '../operations/claims.ts';
 import type { Workflow } from '../operations/workflow.ts';
 
 interface AddRequest {
@@ -137,18 +137,7 @@ export const removeHost: Workflow<
         action: 'Set it to maintenance so that it gets no new work, wait for its operations or cancel them, then remove it.',
       });
     await claimLock(trx, operationId, `host/${host.id}`, `host ${host.name}`);
-    const volumes = await trx
-      .selectFrom('volumes')
-      .select('name')
-      .where('host_id', '=', host.id)
-      .where('status', '<>', 'deleted')
-      .limit(3)
-      .execute();
-    if (volumes.length > 0)
-      throw new CisternError(
-        'IN_USE',
-        `volumes lie on local pools of host ${host.name}: ${volumes.map(row => row.name).join(', ')}`,
-      );
+    await refuseVolumes(trx, 'host_id', host.id, `local pools of host ${host.name}`);
     const storages = await trx
       .selectFrom('pools')
       .innerJoin('primary_storages as p', 'p.id', 'primary_storage_id')

@@ -1,7 +1,7 @@
 import { CisternError } from '../../shared/errors.ts';
 import { findHost, findPrimaryStorage } from '../db/find.ts';
 import { poolRef } from '../fleet/refs.ts';
-import { claimLock } from '../operations/claims.ts';
+import { claimLock, refuseVolumes } from '../operations/claims.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { workers } from '../policy/placement.ts';
 import { whereEntry } from './cache-entry.ts';
@@ -16,18 +16,7 @@ export const deletePrimaryStorage: Workflow<
   async accept(trx, request, operationId, services) {
     const storage = await findPrimaryStorage(trx, request.ref);
     await claimLock(trx, operationId, `primary-storage/${storage.id}`, `primary storage ${storage.name}`);
-    const volumes = await trx
-      .selectFrom('volumes')
-      .select('name')
-      .where('primary_storage_id', '=', storage.id)
-      .where('status', '<>', 'deleted')
-      .limit(3)
-      .execute();
-    if (volumes.length > 0)
-      throw new CisternError(
-        'IN_USE',
-        `volumes lie on primary storage ${storage.name}: ${volumes.map(row => row.name).join(', ')}`,
-      );
+    await refuseVolumes(trx, 'primary_storage_id', storage.id, `primary storage ${storage.name}`);
     const busy = await trx
       .selectFrom('cache_entries')
       .select('image_id')

@@ -14,7 +14,7 @@ export async function errorsDocument(): Promise<string> {
     '# Errors',
     'Every error of controller, agent and CLI has one of these codes. Codes are never renamed. HTTP answers carry them as `application/problem+json`',
     '(RFC 9457) with `code`, `detail` (what was tried, on what, and what came back), `action` (what to do) and `retryable`.',
-    'This file is written by `npm run docs:errors` from `shared/errors.ts`.\n',
+    'This file is written by `npm run docs:errors` from `shared/error-codes/`.\n',
     '| Code | HTTP status | Worth a retry as it is | What happened | What to do |',
     '|---|---|---|---|---|',
     ...rows,

@@ -10,6 +10,7 @@ import { execa } from 'execa';
 import { newId } from '../../shared/id.ts';
 import { interleave, medianOf, ratioOf, type Row } from './row.ts';
 import { dense, halfZero, SIZE } from './sftp/image.ts';
+import { agentMemory } from './sftp/memory.ts';
 import { ourWorker } from './sftp/our-worker.ts';
 import { peers } from './sftp/peers.ts';
 import { startPlace } from './sftp/place.ts';
@@ -66,9 +67,11 @@ export async function bench(): Promise<Row[]> {
     await rm(image);
     await rm(`${place.sshd.path}/images/${id}`, { recursive: true });
   }
-  const peak = (await worker.peakMemory()) / 2 ** 20;
+  const image = await dense(place.sshd.path);
+  const peak = (await agentMemory(place, 'dense.raw')) / 2 ** 20;
+  await rm(image);
   rows.push({
-    case: 'peak memory of our process',
+    case: 'peak memory of agent + workers',
     unit: 'MiB',
     ours: peak,
     tool: 'limit',

@@ -8,8 +8,6 @@ const LIMIT_MS = 600_000;
 
 export interface OurWorker extends AsyncDisposable {
   run(job: Job): Promise<void>;
-  /** The most memory that the process had resident, in bytes. */
-  peakMemory(): Promise<number>;
 }
 
 /** Our side in a process of its own, as an agent's workers are. */
@@ -27,7 +25,6 @@ export async function ourWorker(place: Place): Promise<OurWorker> {
   await ask({ what: 'open', config: { host, port, user, privateKey, hostKey, path } });
   return {
     run: async job => void (await ask(job)),
-    peakMemory: async () => (await ask({ what: 'memory' })).peak ?? 0,
     [Symbol.asyncDispose]: async () => {
       if (child.exitCode !== null) return;
       child.kill();

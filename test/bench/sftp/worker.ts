@@ -1,5 +1,4 @@
 /** Runs in a process of its own: publishes and fetches as a task of the agent does. */
-import { readFile } from 'node:fs/promises';
 import type { BackupStore } from '../../../agent/backup/driver.ts';
 import { fetchImage, publishImage } from '../../../agent/backup/layout.ts';
 import { openBackupStore } from '../../../agent/backup/registry.ts';
@@ -9,20 +8,15 @@ import { newId } from '../../../shared/id.ts';
 export type Job = { what: 'download' | 'upload'; id: string; file: string };
 export interface Reply {
   error?: string;
-  peak?: number;
 }
 
 const options = { streams: 2, stallSeconds: 60, signal: new AbortController().signal };
 let store: BackupStore | undefined;
 
-async function answer(message: Job | { what: 'open'; config: unknown } | { what: 'memory' }): Promise<Reply> {
+async function answer(message: Job | { what: 'open'; config: unknown }): Promise<Reply> {
   if (message.what === 'open') {
     store = await openBackupStore({ id: newId(), type: 'sftp', config: message.config }, options.signal);
     return {};
-  }
-  if (message.what === 'memory') {
-    const status = await readFile('/proc/self/status', 'utf8');
-    return { peak: Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) * 1024 };
   }
   const { id, file } = message;
   if (!store) throw new Error('not open');

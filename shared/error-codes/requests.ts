@@ -1,0 +1,84 @@
+import type { ErrorKind } from './kind.ts';
+
+/** Requests and the services themselves. */
+export const REQUESTS = {
+  CONTROLLER_UNREACHABLE: {
+    status: 503,
+    retryable: true,
+    title: 'The controller does not answer',
+    action: 'Check that cistern-controller runs and that CISTERN_URL (or --url) names its address.',
+  },
+  BAD_REQUEST: {
+    status: 400,
+    retryable: false,
+    title: 'The request is not valid',
+    action: 'Correct the fields named in the detail and send it again.',
+  },
+  UNAUTHORIZED: {
+    status: 401,
+    retryable: false,
+    title: 'The bearer token is missing or wrong',
+    action: 'Send "Authorization: Bearer TOKEN" with the token that the service wrote to its token file at first start.',
+  },
+  NOT_FOUND: {
+    status: 404,
+    retryable: false,
+    title: 'There is no such thing',
+    action: 'Check the name or id with the list command; it may have been deleted.',
+  },
+  NAME_TAKEN: {
+    status: 409,
+    retryable: false,
+    title: 'The name is taken',
+    action: 'Choose another name, or delete or rename the thing that has it.',
+  },
+  WRONG_STATE: {
+    status: 409,
+    retryable: false,
+    title: 'Its present state does not allow this',
+    action: 'Look at its status and reason, bring it into the state named in the detail, then try again.',
+  },
+  IN_USE: {
+    status: 409,
+    retryable: false,
+    title: 'Something still stands on it',
+    action: 'Delete or move what the detail names first.',
+  },
+  IDEMPOTENCY_MISMATCH: {
+    status: 422,
+    retryable: false,
+    title: 'This idempotency key was used with another request',
+    action: 'Use a new Idempotency-Key for a new request.',
+  },
+  TOO_LARGE: {
+    status: 413,
+    retryable: false,
+    title: 'The request is larger than allowed',
+    action: 'Send less, or raise the limit named in the detail.',
+  },
+  BUSY: {
+    status: 429,
+    retryable: true,
+    title: 'Too much is asked at once',
+    action: 'Wait as long as Retry-After says, then try again.',
+  },
+  INTERNAL: {
+    status: 500,
+    retryable: true,
+    title: 'An unexpected error',
+    action: 'Look in the log of the service for this error; if it comes again, report it with that log entry.',
+  },
+  DATABASE_UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    title: 'The controller cannot write its database',
+    action: 'Check free space and permissions of the state folder; the controller goes on by itself once it can write.',
+  },
+  TIMEOUT: {
+    status: 504,
+    retryable: true,
+    title: 'It took longer than its deadline',
+    action: 'Check the host and the storage named in the detail, then try again.',
+  },
+  CANCELLED: { status: 409, retryable: false, title: 'It was cancelled', action: 'Start it again if it is still wanted.' },
+} as const satisfies Record<string, ErrorKind>;

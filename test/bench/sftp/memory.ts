@@ -1,0 +1,61 @@
+import { readFile, readlink } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { FINAL_STATES, type Operation } from '../../../shared/model.ts';
+import { done, startCistern } from '../../servers/cistern.ts';
+import { descendants } from '../../servers/processes.ts';
+import type { Place } from './place.ts';
+
+const SAMPLE_MS = 200;
+/** One operation may take ten minutes on a slow disk. */
+const LOOKS = 10;
+
+/**
+ * The most memory that an agent and its workers took together, in bytes, while an image of `place` was fetched into the cache of a
+ * pool and a clone of it sent back. Pages that the processes share count once (PSS, /proc/PID/smaps_rollup).
+ */
+export async function agentMemory(place: Place, object: string): Promise<number> {
+  await using cistern = await startCistern(`${place.folder}/cistern`);
+  const { api } = cistern;
+  const { host, port, user, hostKey, privateKey, path } = place.sshd;
+  const pool = { name: 'pool', type: 'local', config: { path: cistern.dir('pool') } };
+  const store = { name: 'store', type: 'sftp', config: { host, port, user, hostKey, privateKey, path } };
+  const ended = async (starting: Promise<Operation>): Promise<void> => {
+    let operation = await starting;
+    for (let look = 0; look < LOOKS && !FINAL_STATES.includes(operation.state); look++)
+      operation = await api.getOperation({ params: { ref: operation.id }, query: { wait: 60 } });
+    await done(Promise.resolve(operation));
+  };
+  let peak = 0;
+  let sampling = true;
+  const sampled = (async () => {
+    while (sampling) {
+      const own = [cistern.agents[0]!.pid, ...(await descendants(cistern.agents[0]!.pid))];
+      const sizes = await Promise.all(own.map(sizeOfNode));
+      peak = Math.max(peak, sizes.reduce((sum, size) => sum + size, 0)); // prettier-ignore
+      await delay(SAMPLE_MS);
+    }
+  })();
+  try {
+    await ended(api.addPrimaryStorage({ body: pool }));
+    await ended(api.addBackupStorage({ body: store }));
+    const source = { type: 'object', backupStorage: 'store', path: object } as const;
+    await ended(api.importImage({ body: { name: 'image', sourceFormat: 'raw', source } }));
+    await ended(api.addToCache({ body: { image: 'image', primaryStorage: 'pool' } }));
+    await ended(api.createVolumes({ body: { name: 'clone', image: 'image' } }));
+    await ended(api.uploadVolume({ params: { ref: 'clone' }, body: { name: 'back' } }));
+  } finally {
+    sampling = false;
+    await sampled;
+  }
+  return peak;
+}
+
+/** PSS of a process that runs node; 0 for the programs that it starts, and for one that has ended. */
+async function sizeOfNode(pid: number): Promise<number> {
+  try {
+    if ((await readlink(`/proc/${pid}/exe`)) !== process.execPath) return 0;
+    return Number(/Pss:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
