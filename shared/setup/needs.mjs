@@ -5,6 +5,7 @@ const base = {
   'openssh-client': ['ssh', 'sftp', 'ssh-keygen'],
   'xz-utils': ['xz'],
 };
+const nfs = { 'nfs-common': ['mount.nfs'] };
 const servers = {
   'openssh-server': ['sshd'],
   e2fsprogs: ['mkfs.ext4', 'debugfs'],
@@ -14,12 +15,12 @@ const servers = {
 export const NEEDS = {
   start: { dev: false, packages: base, why: 'to make and move disk images' },
   controller: { dev: false, packages: {}, why: '' },
-  agent: { dev: false, packages: { ...base, 'nfs-common': ['mount.nfs'] }, why: 'to make and move disk images and to mount NFS' },
+  agent: { dev: false, packages: { ...base, ...nfs }, why: 'to make and move disk images and to mount NFS' },
   demo: { dev: false, packages: { ...base, ...servers }, why: 'for disk images and a private SFTP server on loopback' },
   test: {
     dev: true,
-    packages: { ...base, ...servers, systemd: ['systemd-analyze'] },
-    why: 'for disk images, a private SFTP server on loopback and the check of the units',
+    packages: { ...base, ...nfs, ...servers, systemd: ['systemd-analyze'] },
+    why: 'for disk images, a private SFTP server on loopback, the NFS client and the check of the units',
   },
   bench: {
     dev: true,
