@@ -3,19 +3,20 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { agentRoutes } from '../../shared/contract/agent.ts';
 import type { Logger } from '../../shared/log.ts';
+import { checkedLine, readChecked } from './checked-line.ts';
 
 /** Where this agent reports, and the token that lets it. */
 export const ControllerAddress = agentRoutes.setController.body;
 export type ControllerAddress = z.infer<typeof ControllerAddress>;
 
-const fileOf = (stateDir: string): string => join(stateDir, 'controller.json');
+const fileOf = (stateDir: string): string => join(stateDir, 'controller');
 
 /** What the last `PUT /v1/controller` said; undefined before the first one, or where the file is damaged (the controller says it again when it connects). */
 export function readController(stateDir: string, log: Logger): ControllerAddress | undefined {
   const file = fileOf(stateDir);
   if (!existsSync(file)) return undefined;
   try {
-    return ControllerAddress.parse(JSON.parse(readFileSync(file, 'utf8')));
+    return ControllerAddress.parse(readChecked(readFileSync(file).subarray(0, -1)));
   } catch {
     // the reason could quote the token
     log.warn({ file }, 'the address of the controller cannot be read; nothing is reported until the controller connects again');
@@ -25,6 +26,6 @@ export function readController(stateDir: string, log: Logger): ControllerAddress
 
 export function writeController(stateDir: string, address: ControllerAddress): void {
   const next = `${fileOf(stateDir)}.new`;
-  writeFileSync(next, JSON.stringify(address), { mode: 0o600 });
+  writeFileSync(next, checkedLine(address), { mode: 0o600 });
   renameSync(next, fileOf(stateDir));
 }

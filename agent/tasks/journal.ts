@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -6,6 +6,8 @@ import { z } from 'zod';
 import { CisternError, Problem } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
 import { TaskState } from '../../shared/task.ts';
+import { checkedLine, readChecked } from './checked-line.ts';
+import { setAside } from './set-aside.ts';
 
 /** What is kept of a task. The command itself is not: it holds secrets; its fingerprint tells whether an id comes again with another command. */
 export const TaskRecord = z.object({
@@ -47,13 +49,15 @@ export interface Journal {
 }
 
 const SLACK_LINES = 10_000;
+/** Bytes; the registry keeps 32 MiB of ended tasks, so a journal beyond this is none of ours. */
+const LARGEST = 256 * 2 ** 20;
 
 /**
- * The tasks of this agent as JSON lines in `STATE_DIR/tasks.jsonl`. A task's line is written before the task is acknowledged, but not
+ * The tasks of this agent as lines of JSON in `STATE_DIR/tasks.jsonl`. A task's line is written before the task is acknowledged, but not
  * synced to the disk: after the agent's own death the kernel still has it, and after a power cut the controller sends the task
  * again and handlers can be repeated, so an fsync (milliseconds) for each task would buy nothing. Lines are written off the event
  * loop, all that gathered at once: while a worker syncs files on the same disk, even a plain write was seen to take 0.4 ms.
- * Lines that cannot be read are set aside in `tasks.jsonl.corrupt` and logged; the rest is used.
+ * Each line has a checksum. Those that are damaged are set aside in `tasks.jsonl.damaged-TIME` and logged; the rest is used.
  */
 export async function openJournal(stateDir: string, log: Logger, now = Date.now()): Promise<Journal> {
   const path = join(stateDir, 'tasks.jsonl');
@@ -98,7 +102,7 @@ export async function openJournal(stateDir: string, log: Logger, now = Date.now(
     records: found.records,
     epoch,
     write(line) {
-      const text = `${JSON.stringify(line)}\n`;
+      const text = checkedLine(line);
       const settle = Promise.withResolvers<void>();
       queue.push({ text, settle });
       flushing ??= flush();
@@ -115,20 +119,17 @@ export async function openJournal(stateDir: string, log: Logger, now = Date.now(
 function load(file: string, log: Logger): { records: TaskRecord[]; epoch: number } {
   const records = new Map<string, TaskRecord>();
   let epoch = 0;
-  const bad: string[] = [];
+  const bad: Buffer[] = [];
   for (const text of readLines(file, log)) {
-    const line = parse(text);
-    if (!line) bad.push(text);
+    const parsed = Line.safeParse(readChecked(text));
+    const line = parsed.data;
+    if (!line) bad.push(text, NEWLINE);
     else if ('id' in line) records.set(line.id, line);
     else if ('epoch' in line) epoch = Math.max(epoch, line.epoch);
     else if ('acked' in line) mark(records, line.acked, { acked: true });
     else mark(records, line.swept, { unswept: false });
   }
-  if (bad.length > 0) {
-    const aside = `${file}.corrupt`;
-    writeFileSync(aside, `${bad.join('\n')}\n`, { mode: 0o600 });
-    log.warn({ lines: bad.length, aside }, 'the task journal has lines that cannot be read; they were set aside');
-  }
+  if (bad.length > 0) setAside(file, `what is damaged of the task journal (${bad.length / 2} lines)`, log, Buffer.concat(bad));
   return { records: [...records.values()], epoch };
 }
 
@@ -139,39 +140,36 @@ function mark(records: Map<string, TaskRecord>, ids: string[], change: Partial<T
   }
 }
 
-function parse(text: string): Line | undefined {
-  try {
-    const parsed = Line.safeParse(JSON.parse(text));
-    return parsed.success ? parsed.data : undefined;
-  } catch {
-    return undefined;
-  }
-}
+const NEWLINE = Buffer.from('\n');
 
-/** A file that cannot be read at all (a folder, a bad disk) is moved out of the way as a whole. */
-function readLines(file: string, log: Logger): string[] {
+/** The lines, as bytes. A file that cannot be read at all (a folder, a bad disk, far too long) is moved out of the way as a whole. */
+function readLines(file: string, log: Logger): Buffer[] {
   if (!existsSync(file)) return [];
+  const lines: Buffer[] = [];
   try {
-    return readFileSync(file, 'utf8')
-      .split('\n')
-      .filter(text => text !== '');
+    const { size } = statSync(file);
+    if (size > LARGEST) throw new Error(`it has ${size} bytes`);
+    const all = readFileSync(file);
+    for (let at = 0, end: number; at < all.length; at = end + 1) {
+      end = all.indexOf(NEWLINE, at);
+      if (end < 0) end = all.length;
+      if (end > at) lines.push(all.subarray(at, end));
+    }
   } catch (error) {
-    const aside = `${file}.unreadable-${Date.now()}`;
-    renameSync(file, aside);
-    log.warn({ aside, reason: (error as Error).message }, 'the task journal cannot be read; it was set aside');
-    return [];
+    setAside(file, `the task journal, which cannot be read (${(error as Error).message}),`, log);
   }
+  return lines;
 }
 
 /** A fresh file under the journal's name, whole or not at all; returns it open for appending. */
 async function rewrite(path: string, epoch: number, records: Iterable<TaskRecord>): Promise<FileHandle> {
   const next = `${path}.new`;
-  const text = [JSON.stringify({ epoch })];
-  for (const record of records) text.push(JSON.stringify(TaskRecord.parse(record)));
+  let text = checkedLine({ epoch });
+  for (const record of records) text += checkedLine(TaskRecord.parse(record));
   await rm(next, { force: true });
   const file = await open(next, 'a', 0o600);
   try {
-    await file.appendFile(`${text.join('\n')}\n`);
+    await file.appendFile(text);
     await rename(next, path);
     return file;
   } catch (error) {

@@ -4,7 +4,7 @@ import type { Sink } from '../../transfer/ends.ts';
 import { fileSink } from '../../transfer/file-end.ts';
 import type { CachedImage } from '../driver.ts';
 import { cached } from './cache.ts';
-import { type CacheMeta, createFile, metaPath, syncPath, toJson } from './meta.ts';
+import { type CacheMeta, createFile, metaPath, syncPath, toMeta } from './meta.ts';
 import { areaPath, entryPath, poolError, type PoolRoot } from './paths.ts';
 import { openScratch } from './scratch.ts';
 
@@ -32,7 +32,7 @@ export async function cacheSink(pool: PoolRoot, taskId: string, image: CachedIma
   const publish = async (): Promise<void> => {
     await inner.publish();
     const meta: CacheMeta = { version: 1, ...image, createdAt: new Date().toISOString() };
-    await createFile(metaPath(scratch.path), toJson(meta), 0o444);
+    await createFile(metaPath(scratch.path), toMeta(meta), 0o444);
     await chmod(scratch.path, 0o755);
     await syncPath(scratch.path);
     await rename(scratch.path, target).catch(async (error: NodeJS.ErrnoException) => {

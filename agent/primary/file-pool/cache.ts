@@ -2,7 +2,8 @@ import { join } from 'node:path';
 import { CisternError } from '../../../shared/errors.ts';
 import type { ImageFormat } from '../../../shared/model.ts';
 import type { DiskFile } from '../driver.ts';
-import { CacheMeta, metaPath, readJson, VolumeMeta } from './meta.ts';
+import { backingOf } from './backing.ts';
+import { CacheMeta, metaPath, readMeta } from './meta.ts';
 import { areaPath, entryPath, fileStat, isFolder, type PoolRoot } from './paths.ts';
 import { discard, finishRemovals } from './scratch.ts';
 import { allocated, eachEntry } from './usage.ts';
@@ -21,7 +22,7 @@ export async function cached(
   const folder = entryPath(pool, 'cache', imageId);
   if (!(await isFolder(folder))) return undefined;
   const { path } = cacheFile(pool, imageId, format);
-  const [meta, file] = await Promise.all([readJson(metaPath(folder), CacheMeta), fileStat(path)]);
+  const [meta, file] = await Promise.all([readMeta(metaPath(folder), CacheMeta), fileStat(path)]);
   if (meta === undefined || file === undefined || meta.format !== format) return undefined;
   if (meta.size === file.size) return { ...meta, allocated: file.allocated };
   throw new CisternError(
@@ -75,13 +76,13 @@ export async function evict(pool: PoolRoot, imageId: string): Promise<{ freed: n
   }
 }
 
-/** Ids in an area that stand on an image. One without a meta.json might, so it counts: it stops an eviction rather than lose its base. */
+/** Ids in an area that stand on an image. One whose base cannot be told might, so it counts: it stops an eviction rather than lose its base. */
 async function standingOn(pool: PoolRoot, area: 'volumes' | 'trash', imageId: string): Promise<string[]> {
   const users = await eachEntry(pool, area, undefined, async id => {
     const folder = join(areaPath(pool, area), id);
-    const meta = await readJson(metaPath(folder), VolumeMeta);
-    if (meta === undefined) return (await isFolder(folder)) ? id : undefined;
-    return meta.backing?.imageId === imageId ? id : undefined;
+    const backing = await backingOf(folder);
+    if (backing === undefined) return (await isFolder(folder)) ? id : undefined;
+    return backing?.imageId === imageId ? id : undefined;
   });
   return users.filter(id => id !== undefined);
 }

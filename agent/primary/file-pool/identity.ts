@@ -48,7 +48,14 @@ async function checkIdentity(pool: PoolRoot): Promise<void> {
 }
 
 async function readIdentity(pool: PoolRoot): Promise<void> {
-  const found = await readJson(poolFile(pool.root), PoolFile);
+  const found = await readJson(poolFile(pool.root), PoolFile).catch((error: unknown) => {
+    if (!(error instanceof CisternError && error.message.includes(' is damaged: '))) throw error;
+    const right = toJson({ version: 1, id: pool.id, type: pool.type, createdAt: new Date().toISOString() });
+    throw new CisternError('POOL_IDENTITY', `${pool.root} should be the pool ${pool.id}, but ${error.message}`, {
+      cause: error,
+      action: `If the volumes in ${pool.root} are those of this pool, write this into its pool.json: ${right.replace(/\s+/g, ' ')}`,
+    });
+  });
   if (found === undefined)
     throw new CisternError('POOL_IDENTITY', `${pool.root} should be the pool ${pool.id}, but it has no pool.json`);
   if (found.id === pool.id && found.type === pool.type) return;

@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { CisternError } from '../../../shared/errors.ts';
 import { Bytes, Id, ImageFormat, Sha256, Time } from '../../../shared/model.ts';
@@ -40,9 +41,26 @@ const { constants } = fs;
  */
 export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
   const text = await readSmall(path);
+  return text === undefined ? undefined : parse(path, () => schema.parse(JSON.parse(text)));
+}
+
+/** A file that `toMeta` made, likewise. Its checksum finds what a schema cannot: a flipped bit in a number or an id. */
+export async function readMeta<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
+  const text = await readSmall(path);
   if (text === undefined) return undefined;
+  return parse(path, () => {
+    const { crc32: sum, ...rest } = Summed.parse(JSON.parse(text));
+    if (sum !== sumOf(rest)) throw new Error('its checksum is not that of its contents');
+    return schema.parse(rest);
+  });
+}
+
+const Summed = z.looseObject({ crc32: z.string() });
+const sumOf = (value: object): string => crc32(JSON.stringify(value)).toString(16).padStart(8, '0');
+
+function parse<T>(path: string, work: () => T): T {
   try {
-    return schema.parse(JSON.parse(text));
+    return work();
   } catch (cause) {
     throw new CisternError(
       'IO_ERROR',
@@ -68,12 +86,15 @@ async function readSmall(path: string): Promise<string | undefined> {
 
 export const toJson = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 
-/** Replaces a small JSON file, durably and at once: a reader sees the old or the new one, also after a power cut. */
-export async function writeJson(path: string, value: unknown): Promise<void> {
+/** A meta.json: with a checksum as its last field, the CRC-32 in hex of the JSON of the others without spaces. */
+export const toMeta = (value: object): string => toJson({ ...value, crc32: sumOf(value) });
+
+/** Replaces a meta.json, durably and at once: a reader sees the old or the new one, also after a power cut. */
+export async function writeMeta(path: string, value: object): Promise<void> {
   const next = `${path}.next`;
   try {
     await rm(next, { force: true });
-    await createFile(next, toJson(value));
+    await createFile(next, toMeta(value));
     await rename(next, path);
     await syncPath(dirname(path));
   } catch (error) {

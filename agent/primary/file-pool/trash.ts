@@ -4,7 +4,7 @@ import { throwIfAborted } from '../../host/run.ts';
 import type { DiskFile } from '../driver.ts';
 import { makeDurable } from './durable.ts';
 import { refuseOpen } from './locks.ts';
-import { metaPath, readJson, syncPath, toJson, VolumeMeta, writeJson } from './meta.ts';
+import { metaPath, readMeta, syncPath, toMeta, VolumeMeta, writeMeta } from './meta.ts';
 import { areaPath, entryPath, isFolder, isFull, poolError, type PoolRoot } from './paths.ts';
 import { discard, finishRemovals } from './scratch.ts';
 import { allocated, deletedAt, eachEntry } from './usage.ts';
@@ -94,12 +94,12 @@ async function noteDeletion(pool: PoolRoot, ids: string[], moved: Set<string>): 
   try {
     for (const id of ids) {
       const path = metaPath(entryPath(pool, 'trash', id));
-      const meta = await readJson(path, VolumeMeta).catch(() => undefined);
+      const meta = await readMeta(path, VolumeMeta).catch(() => undefined);
       if (meta === undefined || (meta.deletedAt !== undefined && !moved.has(id))) continue;
       const draft = `${path}.next`;
       await rm(draft, { force: true });
       drafts.push(draft);
-      await writeFile(draft, toJson({ ...meta, deletedAt: now }), { flag: 'wx' });
+      await writeFile(draft, toMeta({ ...meta, deletedAt: now }), { flag: 'wx' });
     }
     await makeDurable(areaPath(pool, 'trash'), drafts);
     for (const draft of drafts) await rename(draft, draft.slice(0, -'.next'.length));
@@ -111,10 +111,10 @@ async function noteDeletion(pool: PoolRoot, ids: string[], moved: Set<string>): 
 
 /** The opposite of `noteDeletion`, in time for the next delete. */
 async function forgetDeletion(folder: string): Promise<void> {
-  const meta = await readJson(metaPath(folder), VolumeMeta).catch(() => undefined);
+  const meta = await readMeta(metaPath(folder), VolumeMeta).catch(() => undefined);
   if (meta?.deletedAt === undefined) return;
   const { deletedAt: _, ...rest } = meta;
-  await writeJson(metaPath(folder), rest).catch((error: unknown) => {
+  await writeMeta(metaPath(folder), rest).catch((error: unknown) => {
     if (!isFull(error)) throw error; // an old note does no harm: the next delete writes a new one
   });
 }

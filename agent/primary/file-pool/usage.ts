@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { CommandOutput } from '../../../shared/commands/index.ts';
 import { throwIfAborted } from '../../host/run.ts';
 import { capacity } from './identity.ts';
-import { metaPath, readJson, VolumeMeta } from './meta.ts';
+import { metaPath, readMeta, VolumeMeta } from './meta.ts';
 import { type Area, areaPath, isId, poolError, type PoolRoot } from './paths.ts';
 
 /** Entries looked at side by side: enough to hide the latency of a server, few enough to leave it room for the volumes. */
@@ -27,7 +27,7 @@ export async function usage(pool: PoolRoot, signal: AbortSignal): Promise<Comman
  * for one whose note is damaged, since that must not keep all the others in the trash.
  */
 export async function deletedAt(folder: string): Promise<Date> {
-  const meta = await readJson(metaPath(folder), VolumeMeta).catch(() => undefined);
+  const meta = await readMeta(metaPath(folder), VolumeMeta).catch(() => undefined);
   return meta?.deletedAt === undefined ? (await lstat(folder)).ctime : new Date(meta.deletedAt);
 }
 

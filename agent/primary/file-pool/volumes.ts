@@ -8,7 +8,7 @@ import type { DiskFile, VolumeSpec } from '../driver.ts';
 import { cached, holdImage } from './cache.ts';
 import { makeDurable } from './durable.ts';
 import { layerWriter, type WriteLayer } from './layer.ts';
-import { metaPath, readJson, syncPath, toJson, VolumeMeta, writeJson } from './meta.ts';
+import { metaPath, readMeta, syncPath, toMeta, VolumeMeta, writeMeta } from './meta.ts';
 import { areaPath, checkId, entryPath, fileStat, isFolder, isFull, poolError, type PoolRoot } from './paths.ts';
 import { openScratch } from './scratch.ts';
 
@@ -87,7 +87,7 @@ async function checkBacking(pool: PoolRoot, backing: { imageId: string; format: 
 async function standsAlready(pool: PoolRoot, spec: VolumeSpec, { size, backing }: NewVolumes): Promise<boolean> {
   const folder = entryPath(pool, 'volumes', spec.id);
   if (lstatSync(folder, { throwIfNoEntry: false }) === undefined) return false;
-  const meta = (await isFolder(folder)) ? await readJson(metaPath(folder), VolumeMeta) : undefined;
+  const meta = (await isFolder(folder)) ? await readMeta(metaPath(folder), VolumeMeta) : undefined;
   const same =
     meta?.layerId === spec.layerId &&
     meta.size === size &&
@@ -108,7 +108,7 @@ async function buildVolume(
   const layer = layerFile(folder, spec.layerId);
   mkdirSync(folder, 0o755);
   await write(layer);
-  writeFileSync(metaPath(folder), toJson(meta), { flag: 'wx', mode: 0o644 });
+  writeFileSync(metaPath(folder), toMeta(meta), { flag: 'wx', mode: 0o644 });
   return [layer, metaPath(folder)];
 }
 
@@ -149,7 +149,7 @@ export async function resizeVolume(
 ): Promise<{ size: number; allocated: number }> {
   const disk = await volumeFile(pool, volumeId, layerId);
   const path = metaPath(entryPath(pool, 'volumes', volumeId));
-  const meta = await readJson(path, VolumeMeta);
+  const meta = await readMeta(path, VolumeMeta);
   if (meta === undefined) throw new CisternError('VOLUME_MISSING', `growing the volume ${volumeId}: ${path} is not there`);
   if (size < meta.size)
     throw new CisternError(
@@ -159,7 +159,7 @@ export async function resizeVolume(
   try {
     await resize(disk, size, signal);
     if (size !== meta.size)
-      await writeJson(path, { ...meta, size }).catch((error: unknown) => {
+      await writeMeta(path, { ...meta, size }).catch((error: unknown) => {
         // the disk has grown, which its header tells: on a full pool the note of it waits for the next time
         if (!isFull(error)) throw error;
       });
