@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { open, rm, type FileHandle } from 'node:fs/promises';
-import type { IncomingMessage } from 'node:http';
+import { STATUS_CODES, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CisternError, wrapError } from '../../shared/errors.ts';
 import { get } from './fetch-request.ts';
@@ -17,7 +17,7 @@ export interface FetchOptions {
   allow: readonly string[];
   /** More than so many is IMAGE_TOO_LARGE. */
   maxBytes: number;
-  /** No byte for so long is TRANSFER_STALLED. */
+  /** Less than `PROGRESS` bytes in so long is TRANSFER_STALLED. */
   stallSeconds: number;
   signal?: AbortSignal | undefined;
   /** In bytes; total is null where the server does not tell. */
@@ -27,6 +27,8 @@ export interface FetchOptions {
 const TRIES = 3;
 /** Before the second try, in ms; doubles. */
 const BACKOFF = 300;
+/** So many bytes are progress: a server that sends one now and then would keep a place and a file for ever. */
+const PROGRESS = 64 * 1024;
 /** What a broken connection looks like: worth another try, unlike an answer. */
 const BROKEN = [
   'ECONNRESET',
@@ -54,7 +56,7 @@ export async function fetchToFile(options: FetchOptions): Promise<{ size: number
   });
   try {
     await using _ = file;
-    const download: Download = { file, hash: createHash('sha256'), received: 0, validator: undefined };
+    const download: Download = { file, hash: createHash('sha256'), received: 0, total: undefined, validator: undefined };
     await withRetries(url, options, () => attempt(url, download, allowed, options));
     return { size: download.received, sha256: download.hash.digest('hex') };
   } catch (error) {
@@ -68,6 +70,8 @@ interface Download {
   file: FileHandle;
   hash: Hash;
   received: number;
+  /** Bytes in all, as the first answer told; null: it did not. A later answer must not tell otherwise. */
+  total: number | null | undefined;
   /** The strong ETag of what has arrived: only more of the very same may follow, else it begins anew. */
   validator: string | undefined;
 }
@@ -95,6 +99,7 @@ async function withRetries(url: URL, options: FetchOptions, once: () => Promise<
 async function attempt(url: URL, download: Download, allowed: AllowList, options: FetchOptions): Promise<void> {
   const stall = new AbortController();
   const timer = setTimeout(() => stall.abort(), options.stallSeconds * 1000);
+  let seen = download.received;
   const signal = options.signal === undefined ? stall.signal : AbortSignal.any([options.signal, stall.signal]);
   try {
     const headers: Record<string, string> = { 'user-agent': 'cistern', 'accept-encoding': 'identity' };
@@ -105,7 +110,12 @@ async function attempt(url: URL, download: Download, allowed: AllowList, options
     const { response, url: from } = await get(url, headers, allowed, signal);
     try {
       const total = await begin(response, from, download, options.maxBytes);
-      await receive(response, total, from, download, options, () => timer.refresh());
+      seen = download.received;
+      await receive(response, total, from, download, options, () => {
+        if (download.received - seen < PROGRESS) return;
+        seen = download.received;
+        timer.refresh();
+      });
     } finally {
       response.destroy();
     }
@@ -113,7 +123,7 @@ async function attempt(url: URL, download: Download, allowed: AllowList, options
     if (stall.signal.aborted && !options.signal?.aborted)
       throw new CisternError(
         'TRANSFER_STALLED',
-        `fetching ${redact(url)}: no byte came for ${options.stallSeconds} s, after ${download.received} bytes`,
+        `fetching ${redact(url)}: ${came(download.received - seen)} for ${options.stallSeconds} s, after ${download.received} bytes`,
       );
     throw error;
   } finally {
@@ -121,27 +131,37 @@ async function attempt(url: URL, download: Download, allowed: AllowList, options
   }
 }
 
+const came = (bytes: number): string => (bytes > 0 ? `only ${bytes} bytes came` : 'no byte came');
+
 /** Reads the answer's head: where its bytes go, and how many there will be in all (null: not told). */
 async function begin(response: IncomingMessage, from: URL, download: Download, maxBytes: number): Promise<number | null> {
-  const { statusCode, headers } = response;
-  if (statusCode === 206) {
-    const start = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(headers['content-range'] ?? '')?.[1];
-    if (Number(start) !== download.received)
-      throw new CisternError(
-        'URL_FAILED',
-        `${redact(from)}: asked for bytes from ${download.received}, got "${headers['content-range']}"`,
-      );
-  } else if (statusCode === 200) {
+  const { statusCode = 0, headers } = response;
+  const length = headers['content-length'] === undefined ? null : Number(headers['content-length']);
+  let total = length;
+  if (statusCode === 206) total = restOf(headers['content-range'] ?? '', from, download, length);
+  else if (statusCode === 200) {
     await download.file.truncate(0).catch(whileWriting);
-    Object.assign(download, { received: 0, hash: createHash('sha256') });
+    Object.assign(download, { received: 0, total: undefined, hash: createHash('sha256') });
     const { etag } = headers;
     download.validator = etag === undefined || etag.startsWith('W/') ? undefined : etag;
-  } else throw new CisternError('URL_FAILED', `${redact(from)}: answered ${statusCode} ${response.statusMessage}`);
-  const length = headers['content-length'];
-  if (length === undefined) return null;
-  const total = download.received + Number(length);
-  if (total > maxBytes) throw tooLarge(from, `is ${total} bytes`, maxBytes);
+  } else throw new CisternError('URL_FAILED', `${redact(from)}: answered ${statusCode} ${STATUS_CODES[statusCode] ?? ''}`);
+  download.total ??= total;
+  if (total !== null && total > maxBytes) throw tooLarge(from, `is ${total} bytes`, maxBytes);
   return total;
+}
+
+/** Size of the whole as the head of a partial answer tells. URL_FAILED unless it holds all that is missing, and nothing else. */
+function restOf(range: string, from: URL, { received, total }: Download, length: number | null): number | null {
+  const [, first, last, size] = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(range) ?? [];
+  const end = Number(last) + 1;
+  const whole = size === '*' ? (total ?? null) : Number(size);
+  // nothing is asked for by range before something has arrived
+  const asked = received > 0 && Number(first) === received && (length === null || length === end - received);
+  if (asked && end === (whole ?? end) && end === (total ?? end)) return end;
+  throw new CisternError(
+    'URL_FAILED',
+    `${redact(from)}: asked for ${received > 0 ? `the bytes from ${received} on` : 'all bytes'}, got "${range.slice(0, 100)}" of ${total ?? 'an unknown size'}`,
+  );
 }
 
 async function receive(

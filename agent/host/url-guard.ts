@@ -1,4 +1,5 @@
 import { BlockList, isIP, isIPv4 } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { CisternError } from '../../shared/errors.ts';
 
 /** IPv4 that is not the public Internet (IANA special-purpose registry), and Azure's metadata address, which looks public. */
@@ -102,15 +103,39 @@ export function parseUrl(url: string, base?: URL): URL {
 /** Host of a URL as dns and net take it: without the brackets of IPv6. */
 export const hostOf = (url: URL): string => url.hostname.replace(/^\[|\]$/g, '');
 
-/** Those of a host's addresses that may be connected to. URL_REFUSED, with the reasons, where none is left. */
-export function allowedAddresses(url: URL, addresses: readonly string[], allowed: AllowList): string[] {
-  const good = addresses.filter(address => allowed(address) || notPublic(address) === undefined);
-  if (good.length > 0) return good;
-  const reasons = addresses.map(address => `${address} (${notPublic(address)})`).join(', ');
-  throw new CisternError('URL_REFUSED', `${redact(url)} leads to ${reasons}`);
+/** One way of writing each place that packets can go to: the IPv4 address inside an IPv6 one, or the words of the latter. */
+function placeOf(address: string): string {
+  const words = ipv6Words(address);
+  return words === undefined ? address : (embeddedV4(words) ?? words.join(':'));
 }
 
-/** A URL as errors and logs may show it: without user, password and query, which often hold secrets. */
-export function redact(url: URL): string {
-  return `${url.protocol}//${url.host}${url.pathname}${url.search === '' ? '' : '?…'}`;
+/** The addresses of this host's own interfaces. A public one leads past its firewall to what listens here, as loopback does. */
+const ownAddresses = (): string[] =>
+  Object.values(networkInterfaces()).flatMap(entries => (entries ?? []).map(entry => entry.address.split('%')[0] ?? ''));
+
+/** Those of a host's addresses that may be connected to. URL_REFUSED, with the reasons, where none is left. */
+export function allowedAddresses(
+  url: URL,
+  addresses: readonly string[],
+  allowed: AllowList,
+  own: readonly string[] = ownAddresses(),
+): string[] {
+  const here = new Set(own.map(placeOf));
+  const refusal = (address: string): string | undefined =>
+    notPublic(address) ?? (here.has(placeOf(address)) ? 'an address of this host' : undefined);
+  const good = addresses.filter(address => allowed(address) || refusal(address) === undefined);
+  if (good.length > 0) return good;
+  // whoever owns the name says how many addresses it has
+  const reasons = addresses.slice(0, 4).map(address => `${address} (${refusal(address)})`);
+  if (addresses.length > reasons.length) reasons.push(`${addresses.length - reasons.length} more`);
+  throw new CisternError('URL_REFUSED', `${redact(url)} leads to ${reasons.join(', ')}`);
+}
+
+/** No longer is a path shown: a redirect can be as long as a whole answer's head. */
+const SHOWN = 200;
+
+/** A URL as errors and logs may show it: short, without user, password and query, which often hold secrets. */
+export function redact({ protocol, host, pathname, search }: URL): string {
+  const path = pathname.length > SHOWN ? `${pathname.slice(0, SHOWN)}…` : pathname;
+  return `${protocol}//${host.slice(0, 260)}${path}${search === '' ? '' : '?…'}`;
 }

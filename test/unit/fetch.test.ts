@@ -291,7 +291,11 @@ describe('fetching an image from a URL', () => {
 
   it('gives up on a server that sends nothing any more', async () => {
     server.behave('/a.img', { stallAfter: 500_000 });
-    await refuses(fetching('/a.img', { stallSeconds: 0.3 }), 'TRANSFER_STALLED', /no byte came for 0\.3 s, after 500000 bytes/);
+    await refuses(
+      fetching('/a.img', { stallSeconds: 0.3 }),
+      'TRANSFER_STALLED',
+      /(no byte|only \d+ bytes) came for 0\.3 s, after 500000 bytes/,
+    );
     server.behave('/a.img', { stallAfter: 0 });
     await refuses(fetching('/a.img', { stallSeconds: 0.3 }), 'TRANSFER_STALLED', /after 0 bytes/);
   });
