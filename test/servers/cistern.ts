@@ -13,6 +13,13 @@ export type Api = Client<typeof controllerRoutes>;
 const START_MS = 30_000;
 const STOP_MS = 20_000;
 
+/** The environment that the systemd units give; without kept compiled code each start costs a second of CPU. */
+const UNIT_ENV = {
+  NODE_COMPILE_CACHE: join(import.meta.dirname, '../../node_modules/.cache/compiled'),
+  MALLOC_ARENA_MAX: '2',
+  NODE_OPTIONS: '--max-semi-space-size=4',
+};
+
 /** One service process that can be stopped, killed and started again on the same state. */
 export interface Service extends AsyncDisposable {
   url: string;
@@ -40,7 +47,11 @@ async function startService(main: string, folder: string, settings: Record<strin
 
   service.start = async () => {
     writeFileSync(file, JSON.stringify({ port, stateDir, logLevel: 'info', ...settings }));
-    child = spawn(process.execPath, [script, '--config', file], { cwd: folder, stdio: ['ignore', 'inherit', 'pipe'] });
+    child = spawn(process.execPath, [script, '--config', file], {
+      cwd: folder,
+      stdio: ['ignore', 'inherit', 'pipe'],
+      env: { ...process.env, ...UNIT_ENV },
+    });
     // also where this process ends by an error that nobody caught
     const killIt = child.kill.bind(child, 'SIGKILL');
     process.once('exit', killIt);
