@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Event, ResourceRef } from '../shared/model.ts';
+import { elapsedNow } from './db/elapsed.ts';
 import type { Reader, Trx } from './db/database.ts';
 
 /** The log of what happened, kept in the database and followed by event streams. */
@@ -28,6 +29,7 @@ export function createEvents(): Events {
           resource_kind: resource?.kind ?? null,
           resource_id: resource?.id ?? null,
           message,
+          elapsed: elapsedNow(),
         })
         .execute();
     },

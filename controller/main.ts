@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readOrCreateToken } from '../shared/http/auth.ts';
+import { newIdsAfter } from '../shared/id.ts';
 import type { Logger } from '../shared/log.ts';
 import { type Running, runService, serve } from '../shared/service.ts';
 import { createApp } from './api/app.ts';
@@ -41,6 +42,8 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
     }),
     opened => opened.close(),
   );
+  const lastId = await db.read.selectFrom('operations').select('id').orderBy('id', 'desc').limit(1).executeTakeFirst();
+  if (lastId) newIdsAfter(lastId.id);
   let url = '';
   const fleet = createFleet(db, secrets, config.taskRetrySeconds);
   const services: Services = { config, log, db, secrets, events, metrics, fleet, publicUrl: () => config.publicUrl ?? url };

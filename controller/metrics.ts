@@ -22,7 +22,7 @@ export function createMetrics(version: string) {
     }),
     operationSeconds: new Histogram({
       name: 'cistern_controller_operation_duration_seconds',
-      help: 'From accepting an operation to its end',
+      help: 'From beginning an operation, or taking it up after a restart, to its end',
       labelNames: ['kind'],
       buckets,
       registers,

@@ -1,17 +1,30 @@
 import { createHash, randomBytes } from 'node:crypto';
 
-/** A new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits, so ids sort by the time they were made. */
+/** Milliseconds in the newest id that this process has made or heard of. */
+let newest = 0;
+
+/**
+ * A new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits. Ids of one process sort as they were made, also where
+ * its clock goes back: its time is then that of the id before, and one millisecond more.
+ */
 export function newId(now = Date.now()): string {
-  return format(now, randomBytes(10));
+  newest = Math.max(now, newest + 1);
+  return format(newest, randomBytes(10));
 }
+
+/** Ids made from now on sort after `id`. */
+export function newIdsAfter(id: string): void {
+  newest = Math.max(newest, millisOf(id));
+}
+
+const millisOf = (id: string): number => parseInt(id.replaceAll('-', '').slice(0, 12), 16);
 
 /**
  * The same UUIDv7 for the same `parent` and `name`, carrying the parent's time. The controller names tasks this way, so a
  * controller that follows a dead one sends the very id that was sent before and finds the task again.
  */
 export function derivedId(parent: string, name: string): string {
-  const millis = parseInt(parent.replaceAll('-', '').slice(0, 12), 16);
-  return format(millis, createHash('sha256').update(`${parent}\n${name}`).digest().subarray(0, 10));
+  return format(millisOf(parent), createHash('sha256').update(`${parent}\n${name}`).digest().subarray(0, 10));
 }
 
 function format(millis: number, random: Buffer): string {

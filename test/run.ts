@@ -11,9 +11,9 @@ import { runStatic, STATIC_CHECKS } from './runner/static.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 /** Unit tests run side by side; the others start servers and move bytes, so one file at a time keeps their deadlines honest. */
-const SUITES = { unit: Math.min(4, availableParallelism()), conformance: 1, e2e: 1 };
+const SUITES = { unit: Math.min(4, availableParallelism()), conformance: 1, e2e: 1, faults: 1 };
 type Part = 'static' | keyof typeof SUITES;
-const PARTS: readonly Part[] = ['static', 'unit', 'conformance', 'e2e'];
+const PARTS: readonly Part[] = ['static', 'unit', 'conformance', 'e2e', 'faults'];
 
 const { only, grep, timeout, files } = options();
 const interrupted = new AbortController();

@@ -90,7 +90,7 @@ export interface Pool {
   restore(volumeIds: string[]): Promise<string[]>;
   /** Removes these from the trash at once. */
   discard(volumeIds: string[]): Promise<void>;
-  purge(volumeIds: string[], before: Date, signal: AbortSignal): Promise<{ removed: string[]; freed: number }>;
+  purge(volumeIds: string[], before: Date | null, signal: AbortSignal): Promise<{ removed: string[]; freed: number }>;
   /** Removes what dead tasks of this host left. */
   sweep(taskIds: string[]): Promise<void>;
   /** Stops being a pool: cached images, trash and identity go. IN_USE where volumes are left. */

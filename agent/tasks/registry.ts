@@ -15,6 +15,8 @@ export interface Task extends TaskRecord {
   bytes: number;
   /** When it came, in milliseconds of the monotonic clock. */
   since: number;
+  /** When it ended, by the same clock; what an earlier run left counts as ended when this one began. */
+  endedAt: number;
 }
 
 export type Outcome =
@@ -57,6 +59,7 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
 
   function remember(task: Task, bytes: number): void {
     task.bytes = bytes;
+    task.endedAt = performance.now();
     endedBytes += bytes;
     ended.add(task.id);
   }
@@ -81,11 +84,11 @@ export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACT
 
   /** Forgets the oldest ended tasks. One whose leavings are still in a pool stays four times as long in number. */
   function evict(): void {
-    const oldest = new Date(Date.now() - KEEP_MS).toISOString();
+    const oldest = performance.now() - KEEP_MS;
     for (const id of ended) {
       const task = tasks.get(id)!;
       const full = ended.size > KEEP_COUNT || endedBytes > KEEP_BYTES;
-      if (!full && task.finishedAt! > oldest) return;
+      if (!full && task.endedAt > oldest) return;
       if (task.unswept && ended.size < 4 * KEEP_COUNT) continue;
       ended.delete(id);
       tasks.delete(id);
@@ -177,8 +180,8 @@ export const interrupted = (task: { id: string; kind: string }): Problem =>
   );
 
 const taskOf = (record: TaskRecord): Task => {
-  const age = Date.now() - Date.parse(record.createdAt);
-  return { ...record, progress: null, cancelling: false, bytes: 0, since: performance.now() - age };
+  const age = Math.max(0, Date.now() - Date.parse(record.createdAt));
+  return { ...record, progress: null, cancelling: false, bytes: 0, endedAt: 0, since: performance.now() - age };
 };
 
 function recordOf({

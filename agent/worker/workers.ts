@@ -54,7 +54,7 @@ export function createWorkers(options: WorkersOptions) {
     const tasks = new Map<string, number | null>();
     const init = { type: 'init', config: options.config, spoolDir: options.spoolDir, sweep: options.sweep(key) } as const;
     const child = spawnChild(key, init, { message: message => take(worker, message), gone: how => bury(worker, how) }, log);
-    const worker: Worker = { key, child, tasks, idleSince: Date.now(), ending: false };
+    const worker: Worker = { key, child, tasks, idleSince: performance.now(), ending: false };
     byKey.set(key, worker);
     alive.add(worker);
     log.debug({ worker: key, pid: child.pid }, 'worker started');
@@ -74,7 +74,7 @@ export function createWorkers(options: WorkersOptions) {
     worker.tasks.delete(id);
     byTask.delete(id);
     if (worker.tasks.size > 0) return;
-    worker.idleSince = Date.now();
+    worker.idleSince = performance.now();
     if (stopping) end(worker);
   }
 
@@ -100,7 +100,7 @@ export function createWorkers(options: WorkersOptions) {
 
   function endIdle(idleMs: number, atMost = Infinity): void {
     const idle = [...byKey.values()]
-      .filter(w => w.tasks.size === 0 && Date.now() - w.idleSince >= idleMs)
+      .filter(w => w.tasks.size === 0 && performance.now() - w.idleSince >= idleMs)
       .sort((a, b) => a.idleSince - b.idleSince);
     for (const worker of idle.slice(0, atMost)) end(worker);
   }
@@ -109,7 +109,7 @@ export function createWorkers(options: WorkersOptions) {
   function killStuck(): void {
     for (const worker of byKey.values()) {
       const times = [...worker.tasks.values()];
-      if (times.length === 0 || times.some(at => at === null || Date.now() - at < CANCEL_GRACE_MS)) continue;
+      if (times.length === 0 || times.some(at => at === null || performance.now() - at < CANCEL_GRACE_MS)) continue;
       log.warn({ worker: worker.key, tasks: [...worker.tasks.keys()] }, 'a worker does not react to cancel; it is ended');
       byKey.delete(worker.key);
       worker.child.kill();
@@ -133,7 +133,7 @@ export function createWorkers(options: WorkersOptions) {
     cancel(id: string): boolean {
       const worker = byTask.get(id);
       if (!worker) return false;
-      if (worker.tasks.get(id) === null) worker.tasks.set(id, Date.now());
+      if (worker.tasks.get(id) === null) worker.tasks.set(id, performance.now());
       worker.child.send({ type: 'cancel', id });
       return true;
     },

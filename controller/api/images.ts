@@ -64,13 +64,13 @@ export function imageHandlers(api: Api): Handlers<Keys> {
       const agent = await fleet.client(hostId);
       const gone = closed(res);
       // the import was accepted a moment ago: its task may still be on the way to the host
-      for (const began = Date.now(); ; await delay(50, undefined, { signal: gone })) {
+      for (const began = performance.now(); ; await delay(50, undefined, { signal: gone })) {
         try {
           await agent.getTask({ params: { id: taskId } });
           break;
         } catch (error) {
           const early =
-            error instanceof CisternError && error.code === 'TASK_UNKNOWN' && Date.now() - began < BEGIN_SECONDS * 1000;
+            error instanceof CisternError && error.code === 'TASK_UNKNOWN' && performance.now() - began < BEGIN_SECONDS * 1000;
           if (!early) throw error;
         }
       }

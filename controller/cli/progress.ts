@@ -27,11 +27,11 @@ export function createProgress(io: Io, title: string): ProgressView & Disposable
 }
 
 function barView(io: Io, title: string): ProgressView & Disposable {
-  const began = Date.now();
+  const began = performance.now();
   let latest: Progress | undefined;
   // a terminal that does not know its size says 0 columns
   const line = (): string =>
-    latest ? progressLine(title, latest, (Date.now() - began) / 1000, (io.stderr.columns || 80) - 1) : '';
+    latest ? progressLine(title, latest, (performance.now() - began) / 1000, (io.stderr.columns || 80) - 1) : '';
   const bar = new SingleBar({
     stream: io.stderr,
     format: line,

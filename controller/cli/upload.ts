@@ -94,7 +94,7 @@ async function endAfterFailure(call: Call, id: string, signal: AbortSignal): Pro
 
 /** The stream with its bytes counted as they leave. */
 function countBytes({ stream, size }: Upload): { stream: Readable; progress: () => Progress } {
-  const began = Date.now();
+  const began = performance.now();
   let done = 0;
   const counter = new Transform({
     highWaterMark: 2 ** 20,
@@ -115,7 +115,7 @@ function countBytes({ stream, size }: Upload): { stream: Readable; progress: () 
     () => undefined,
   );
   const progress = (): Progress => {
-    const rate = done / Math.max(0.001, (Date.now() - began) / 1000);
+    const rate = done / Math.max(0.001, (performance.now() - began) / 1000);
     return {
       stage: 'upload',
       done,

@@ -19,13 +19,13 @@ export async function* watchOperation(
   id: string,
   signal: AbortSignal,
 ): AsyncGenerator<Operation> {
-  let answered = Date.now();
-  while (Date.now() - answered < LOST_SECONDS * 1000) {
+  let answered = performance.now();
+  while (performance.now() - answered < LOST_SECONDS * 1000) {
     try {
       for await (const event of followEvents(connection, `/api/v1/operations/${encodeURIComponent(id)}/events`, signal)) {
         if (event.event !== 'operation') continue;
         const operation = Operation.parse(JSON.parse(event.data));
-        answered = Date.now();
+        answered = performance.now();
         yield operation;
         if (isFinal(operation)) return;
       }
@@ -35,7 +35,7 @@ export async function* watchOperation(
     }
     const operation = await ask(client, id, signal);
     if (operation) {
-      answered = Date.now();
+      answered = performance.now();
       yield operation;
       if (isFinal(operation)) return;
     } else await delay(1000, undefined, { signal });

@@ -1,6 +1,8 @@
 import { Kysely, sql, type Transaction } from 'kysely';
 import { CisternError } from '../../shared/errors.ts';
+import { newId } from '../../shared/id.ts';
 import { statements } from './migrations/001-start.ts';
+import { statements as time } from './migrations/002-time.ts';
 import type { Tables } from './schema.ts';
 import { sqliteDialect } from './sqlite.ts';
 
@@ -16,6 +18,10 @@ export interface Database {
    * serves many; each is rolled back alone where it throws. A job awaits nothing but its own queries.
    */
   write<T>(job: (trx: Trx) => Promise<T>): Promise<T>;
+  /** How far it has come: this run of the controller, and the number of the last commit. */
+  position(): { run: string; sequence: number };
+  /** How long controllers have run on this database, in milliseconds: what ages by it minds no clock. */
+  elapsed(): number;
   close(): Promise<void>;
 }
 
@@ -27,7 +33,7 @@ interface Job {
   settle(failure?: unknown): void;
 }
 
-const MIGRATIONS: Record<string, readonly string[]> = { '001-start': statements };
+const MIGRATIONS: Record<string, readonly string[]> = { '001-start': statements, '002-time': time };
 
 /** Opens the controller's database and brings its schema up to date. `onCommit` is told how long each shared commit took. */
 export async function openDatabase(
@@ -36,6 +42,9 @@ export async function openDatabase(
 ): Promise<Database> {
   const db = new Kysely<Tables>({ dialect: sqliteDialect(file) });
   await migrate(db);
+  const run = newId();
+  const clock = await beginRun(db, run);
+  let { sequence } = clock;
   let queue: Job[] = [];
   let flushing: Promise<void> | undefined;
 
@@ -46,9 +55,14 @@ export async function openDatabase(
       const began = performance.now();
       try {
         await db.transaction().execute(async trx => {
+          await trx
+            .updateTable('controller')
+            .set({ sequence: sequence + 1, elapsed: clock.elapsed() })
+            .execute();
           if (jobs.length === 1) await jobs[0]!.run(trx);
           else for (const job of jobs) await job.runAmong(trx);
         });
+        sequence++;
         for (const job of jobs) job.settle();
       } catch (cause) {
         const failure = new CisternError('DATABASE_UNAVAILABLE', `writing the database: ${(cause as Error).message}`, { cause });
@@ -68,6 +82,8 @@ export async function openDatabase(
         queue.push(toJob(job, resolve, reject));
         flushing ??= new Promise<void>(next => setImmediate(next)).then(flush);
       }),
+    position: () => ({ run, sequence }),
+    elapsed: clock.elapsed,
     close: async () => {
       await flushing;
       await db.destroy();
@@ -97,6 +113,14 @@ function toJob<T>(job: (trx: Trx) => Promise<T>, resolve: (value: T) => void, re
       else resolve(outcome.value);
     },
   };
+}
+
+/** Notes that a controller begins to work on this database; returns where that is, and the clock that goes on from there. */
+async function beginRun(db: Kysely<Tables>, run: string): Promise<{ sequence: number; elapsed: () => number }> {
+  const opened = performance.now();
+  const { sequence, elapsed } = await db.selectFrom('controller').select(['sequence', 'elapsed']).executeTakeFirstOrThrow();
+  await db.insertInto('runs').values({ id: run, sequence }).execute();
+  return { sequence, elapsed: () => Math.round(elapsed + performance.now() - opened) };
 }
 
 async function migrate(db: Kysely<Tables>): Promise<void> {

@@ -3,6 +3,10 @@ import type { ImageFormat, Media, OperationState, State, Status } from '../../sh
 
 /** Text columns named `..._json` hold JSON; times are RFC 3339 text; ids are text. A host_id of '' means: all hosts share it. */
 export interface Tables {
+  /** One row: how far the database has come (`Database.position`), how long controllers ran on it, and why it must be recovered. */
+  controller: { one: number; sequence: number; elapsed: number; recovery_json: string | null };
+  /** Every start of a controller on this database, and where the database was then. */
+  runs: { id: string; sequence: number };
   clusters: { id: string; name: string; created_at: string };
   hosts: {
     id: string;
@@ -17,6 +21,8 @@ export interface Tables {
     reason: string | null;
     facts_json: string | null;
     last_seen_at: string | null;
+    /** 1: whatever controller its agent has served before, it is this one's now (`fleet/meet.ts`). */
+    adopt: Generated<number>;
     created_at: string;
   };
   primary_storages: {
@@ -40,6 +46,7 @@ export interface Tables {
     total: number | null;
     available: number | null;
     measured_at: string | null;
+    measured_elapsed: number | null;
   };
   backup_storages: {
     id: string;
@@ -88,6 +95,8 @@ export interface Tables {
     allocated: number | null;
     created_at: string;
     deleted_at: string | null;
+    /** Times named so are `controller.elapsed` at that moment: they decide, since clocks jump; those beside them are to read. */
+    deleted_elapsed: number | null;
   };
   /** Physical bytes promised to operations under way. */
   reservations: { operation_id: string; primary_storage_id: string; host_id: string; bytes: number };
@@ -108,6 +117,7 @@ export interface Tables {
     request_hash: string | null;
     created_at: string;
     finished_at: string | null;
+    finished_elapsed: number | null;
   };
   steps: {
     operation_id: string;
@@ -127,6 +137,7 @@ export interface Tables {
     resource_kind: string | null;
     resource_id: string | null;
     message: string;
+    elapsed: number | null;
   };
   migrations: { name: string; applied_at: string };
 }

@@ -1,6 +1,8 @@
+import { sql } from 'kysely';
 import { newId } from '../../shared/id.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { Capacity, Facts } from '../../shared/model.ts';
+import { elapsedNow } from '../db/elapsed.ts';
 import type { Trx } from '../db/database.ts';
 import { findHost, findPrimaryStorage } from '../db/find.ts';
 import type { Services } from '../services.ts';
@@ -46,7 +48,6 @@ export async function connectPools(services: Services, hostId: string, signal: A
  * is only being added is left alone.
  */
 export async function reconnectPools(services: Services, signal: AbortSignal): Promise<void> {
-  const settled = new Date(Date.now() - 2 * CONNECT_SECONDS * 1000).toISOString();
   const rows = await services.db.read
     .selectFrom('pools')
     .innerJoin('hosts', 'hosts.id', 'pools.host_id')
@@ -58,7 +59,19 @@ export async function reconnectPools(services: Services, signal: AbortSignal): P
     .where(e =>
       e.or([
         e('pools.status', '=', 'disconnected'),
-        e.and([e('pools.status', '=', 'connecting'), e('primary_storages.created_at', '<', settled)]),
+        e.and([
+          e('pools.status', '=', 'connecting'),
+          e.not(
+            e.exists(
+              e
+                .selectFrom('operations')
+                .select('operations.id')
+                .where('operations.finished_at', 'is', null)
+                .where('operations.kind', '=', 'primary-storage.add')
+                .where('operations.resources_json', 'like', e => sql`'%"' || ${e.ref('primary_storages.id')} || '"%'`),
+            ),
+          ),
+        ]),
       ]),
     )
     .execute();
@@ -101,7 +114,12 @@ export async function markPool(
     .executeTakeFirst();
   if (!old) return;
   const status = capacity ? ('connected' as const) : ('disconnected' as const);
-  const measured = capacity && { total: capacity.total, available: capacity.available, measured_at: new Date().toISOString() };
+  const measured = capacity && {
+    total: capacity.total,
+    available: capacity.available,
+    measured_at: new Date().toISOString(),
+    measured_elapsed: elapsedNow(),
+  };
   await trx
     .updateTable('pools')
     .set({ status, reason, ...measured })

@@ -110,11 +110,11 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
       }
     },
     async stop(hostId, taskId) {
-      const deadline = Date.now() + CANCEL_SECONDS * 1000;
+      const deadline = performance.now() + CANCEL_SECONDS * 1000;
       try {
         const agent = await client(hostId);
         let report = await agent.cancelTask({ params: { id: taskId } });
-        while (!isFinal(report.state) && Date.now() < deadline) {
+        while (!isFinal(report.state) && performance.now() < deadline) {
           await delay(200);
           report = await agent.getTask({ params: { id: taskId } });
         }
@@ -157,8 +157,8 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
         if (!(error instanceof CisternError)) throw error;
         if (error.code === 'TASK_UNKNOWN') return false;
         if (!['HOST_UNREACHABLE', 'TIMEOUT', 'BUSY'].includes(error.code)) throw error;
-        awaySince ??= Date.now();
-        if (Date.now() - awaySince > patienceSeconds * 1000) throw error;
+        awaySince ??= performance.now();
+        if (performance.now() - awaySince > patienceSeconds * 1000) throw error;
         await delay(500, undefined, { signal }).catch(() => {});
         return true;
       }

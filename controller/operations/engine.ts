@@ -2,10 +2,11 @@ import { EventEmitter } from 'node:events';
 import { CisternError, type Problem, toProblem } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
 import type { Operation, OperationState } from '../../shared/model.ts';
+import { elapsedNow } from '../db/elapsed.ts';
 import type { Trx } from '../db/database.ts';
 import type { Row } from '../db/schema.ts';
 import type { Services } from '../services.ts';
-import { isEnded, type Live, readSteps, toOperation } from './journal.ts';
+import { isEnded, type Live, readSteps, STEP_ORDER, toOperation } from './journal.ts';
 import { createLocks } from './locks.ts';
 import { createRun, isShutdown, SHUTDOWN } from './run.ts';
 import type { Workflow } from './workflow.ts';
@@ -42,6 +43,8 @@ interface Running {
   live: Live;
   abort: AbortController;
   ended: Promise<void>;
+  /** By the monotonic clock, in milliseconds. */
+  began: number;
 }
 
 const CANCELLED = () => new CisternError('CANCELLED', 'the operation was cancelled');
@@ -75,6 +78,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
 
   const launch = (row: Row<'operations'>) => {
     const live: Live = { progress: null, step: null };
+    const began = performance.now();
     const abort = new AbortController();
     if (row.state === 'cancelling') abort.abort(CANCELLED());
     metrics.operationsRunning.inc({ kind: row.kind });
@@ -89,7 +93,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
         changes.emit(row.id);
         pump();
       });
-    running.set(row.id, { live, abort, ended });
+    running.set(row.id, { live, abort, ended, began });
   };
 
   /** What cannot even be written down, as on a full disk, is tried again until it can; a cancel meanwhile is seen in the row. */
@@ -175,7 +179,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       await work?.(trx);
       await trx
         .updateTable('operations')
-        .set({ ...set, state, finished_at: new Date().toISOString() })
+        .set({ ...set, state, finished_at: new Date().toISOString(), finished_elapsed: elapsedNow() })
         .where('id', '=', row.id)
         .execute();
       await locks.release(trx, row.id);
@@ -184,7 +188,8 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     });
     locks.released();
     metrics.operations.inc({ kind: row.kind, state });
-    metrics.operationSeconds.observe({ kind: row.kind }, (Date.now() - Date.parse(row.created_at)) / 1000);
+    const { began } = running.get(row.id)!;
+    metrics.operationSeconds.observe({ kind: row.kind }, (performance.now() - began) / 1000);
   };
 
   const enqueue = (row: Row<'operations'>) => {
@@ -197,12 +202,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     async list(rows) {
       if (rows.length === 0) return [];
       const ids = rows.map(row => row.id);
-      const steps = await db.read
-        .selectFrom('steps')
-        .selectAll()
-        .where('operation_id', 'in', ids)
-        .orderBy('finished_at')
-        .execute();
+      const steps = await db.read.selectFrom('steps').selectAll().where('operation_id', 'in', ids).orderBy(STEP_ORDER).execute();
       const byOperation = Map.groupBy(steps, step => step.operation_id);
       return rows.map(row => toOperation(row, byOperation.get(row.id) ?? [], running.get(row.id)?.live));
     },
@@ -241,6 +241,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
           request_hash: requestHash,
           created_at: new Date().toISOString(),
           finished_at: null,
+          finished_elapsed: null,
         };
         await trx
           .insertInto('operations')
@@ -305,12 +306,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       return () => changes.off(id, listener);
     },
     async resume() {
-      const rows = await db.read
-        .selectFrom('operations')
-        .selectAll()
-        .where('finished_at', 'is', null)
-        .orderBy('created_at')
-        .execute();
+      const rows = await db.read.selectFrom('operations').selectAll().where('finished_at', 'is', null).orderBy('id').execute();
       for (const row of rows) enqueue(row);
       if (rows.length > 0) log.info({ operations: rows.length }, 'operations of an earlier run are taken up again');
     },

@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import type { Problem } from '../../shared/errors.ts';
 import { FINAL_STATES, type Operation, type OperationState, type OperationStep, type ResourceRef } from '../../shared/model.ts';
 import type { Progress } from '../../shared/task.ts';
@@ -38,8 +39,11 @@ export function toOperation(row: Row<'operations'>, steps: Row<'steps'>[], live?
   };
 }
 
+/** The order in which steps were first written, whatever the clock did. */
+export const STEP_ORDER = sql`rowid`;
+
 export const readSteps = (db: Reader, operationId: string): Promise<Row<'steps'>[]> =>
-  db.selectFrom('steps').selectAll().where('operation_id', '=', operationId).orderBy('finished_at').execute();
+  db.selectFrom('steps').selectAll().where('operation_id', '=', operationId).orderBy(STEP_ORDER).execute();
 
 export async function writeStep(
   trx: Trx,

@@ -194,7 +194,7 @@ export function createRun(options: RunOptions): Driven {
     flush,
     async undoAll(shutdown) {
       signal = shutdown;
-      const deadline = Date.now() + UNDO_HOURS * 3600_000;
+      const deadline = performance.now() + UNDO_HOURS * 3600_000;
       for (const { name, work } of undos.reverse()) {
         const step = `undo ${name}`;
         if (done.has(step)) continue;
@@ -208,7 +208,7 @@ export function createRun(options: RunOptions): Driven {
             break;
           } catch (error) {
             shutdown.throwIfAborted();
-            const again = error instanceof CisternError && error.retryable && Date.now() < deadline;
+            const again = error instanceof CisternError && error.retryable && performance.now() < deadline;
             services.log.warn({ operation: id, err: error }, `${step} failed${again ? '; it will be tried again' : ''}`);
             if (!again) {
               await write(trx => writeStep(trx, id, step, startedAt, { error: (error as Error).message }, 'failed'));

@@ -20,7 +20,7 @@ export async function lastMeasured(
     .where('primary_storage_id', '=', storageId)
     .where('total', 'is not', null);
   if (hostId !== '') pools = pools.where('host_id', '=', hostId);
-  const row = await pools.orderBy('measured_at', 'desc').limit(1).executeTakeFirst();
+  const row = await pools.orderBy('measured_elapsed', 'desc').limit(1).executeTakeFirst();
   return row && { total: row.total!, available: row.available! };
 }
 

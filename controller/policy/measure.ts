@@ -1,6 +1,6 @@
 import { newId } from '../../shared/id.ts';
 import { CisternError } from '../../shared/errors.ts';
-import type { Trx } from '../db/database.ts';
+import type { Reader, Trx } from '../db/database.ts';
 import { findPrimaryStorage } from '../db/find.ts';
 import { markPool } from '../fleet/connect.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
@@ -18,8 +18,9 @@ export async function measurePool(services: Services, storageId: string, signal:
   const hosts = await workers(services.db.read, services.fleet, storageId);
   for (const hostId of storage.shared ? hosts.slice(0, 1) : hosts) {
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(MEASURE_SECONDS * 1000)]);
-    const began = new Date().toISOString();
+    const part = { storageId, hostId: storage.shared ? '' : hostId };
     try {
+      const before = await cachedBefore(services.db.read, part);
       const usage = await services.fleet.run(
         hostId,
         newId(),
@@ -35,19 +36,20 @@ export async function measurePool(services: Services, storageId: string, signal:
             .where('id', '=', id)
             .where('primary_storage_id', '=', storageId)
             .execute();
-        const part = { storageId, hostId: storage.shared ? '' : hostId };
         for (const { imageId, allocated } of usage.cache)
           await cachedImages(trx, part).set({ size: allocated }).where('image_id', '=', imageId).execute();
         // what was there before and is not there now was removed by somebody else; the next volume that wants it fetches it again
-        const seen = usage.cache.map(entry => entry.imageId);
-        let lost = trx
-          .deleteFrom('cache_entries')
-          .where('primary_storage_id', '=', part.storageId)
-          .where('host_id', '=', part.hostId)
-          .where('status', '=', 'ready')
-          .where('last_used_at', '<', began);
-        if (seen.length > 0) lost = lost.where('image_id', 'not in', seen);
-        await lost.execute();
+        const seen = new Set(usage.cache.map(entry => entry.imageId));
+        for (const { image_id, last_used_at } of before)
+          if (!seen.has(image_id))
+            await trx
+              .deleteFrom('cache_entries')
+              .where('image_id', '=', image_id)
+              .where('primary_storage_id', '=', part.storageId)
+              .where('host_id', '=', part.hostId)
+              .where('status', '=', 'ready')
+              .where('last_used_at', '=', last_used_at)
+              .execute();
       });
     } catch (error) {
       if (signal.aborted) throw error;
@@ -57,6 +59,16 @@ export async function measurePool(services: Services, storageId: string, signal:
     }
   }
 }
+
+/** Entries that a measurement should find; the time of their last use tells whether somebody had to do with one meanwhile. */
+const cachedBefore = (db: Reader, pool: PoolKey) =>
+  db
+    .selectFrom('cache_entries')
+    .select(['image_id', 'last_used_at'])
+    .where('primary_storage_id', '=', pool.storageId)
+    .where('host_id', '=', pool.hostId)
+    .where('status', '=', 'ready')
+    .execute();
 
 const cachedImages = (trx: Trx, pool: PoolKey) =>
   trx

@@ -1,9 +1,10 @@
-import cron from 'node-cron';
+import { sql } from 'kysely';
 import type { Engine } from '../operations/engine.ts';
 import { reconnectPools } from '../fleet/connect.ts';
 import { sweepGarbage } from '../operations/garbage.ts';
 import type { Services } from '../services.ts';
 import { emptyTrash } from '../workflows/trash.ts';
+import { everySecond } from './cron.ts';
 import { evictUnderPressure } from './eviction.ts';
 import { measurePool, measureStores } from './measure.ts';
 
@@ -25,12 +26,12 @@ export const JOBS: Record<
     ]);
   },
   async trash(services, engine, signal) {
-    const before = new Date(Date.now() - services.config.trashHours * 3600_000).toISOString();
+    const before = services.db.elapsed() - services.config.trashHours * 3600_000;
     const old = await services.db.read
       .selectFrom('volumes')
       .select('id')
       .where('status', '=', 'deleted')
-      .where('deleted_at', '<=', before)
+      .where(e => e.fn.coalesce('deleted_elapsed', e.val(0)), '<=', before)
       .limit(1)
       .executeTakeFirst();
     if (old) await engine.start(emptyTrash, { before });
@@ -38,14 +39,25 @@ export const JOBS: Record<
   },
   cache: (services, engine) => evictUnderPressure(services, engine),
   async prune(services) {
-    const before = new Date(Date.now() - services.config.operationDays * 86_400_000).toISOString();
+    const before = services.db.elapsed() - services.config.operationDays * 86_400_000;
+    const old = (column: 'finished_elapsed' | 'elapsed') => sql<number>`coalesce(${sql.ref(column)}, 0)`;
     await services.db.write(async trx => {
       await trx
         .deleteFrom('steps')
-        .where('operation_id', 'in', e => e.selectFrom('operations').select('id').where('finished_at', '<', before))
+        .where('operation_id', 'in', e =>
+          e
+            .selectFrom('operations')
+            .select('id')
+            .where('finished_at', 'is not', null)
+            .where(old('finished_elapsed'), '<', before),
+        )
         .execute();
-      await trx.deleteFrom('operations').where('finished_at', '<', before).execute();
-      await trx.deleteFrom('events').where('at', '<', before).execute();
+      await trx
+        .deleteFrom('operations')
+        .where('finished_at', 'is not', null)
+        .where(old('finished_elapsed'), '<', before)
+        .execute();
+      await trx.deleteFrom('events').where(old('elapsed'), '<', before).execute();
       // an image whose last copy has gone is remembered no longer
       await trx
         .deleteFrom('images')
@@ -62,24 +74,20 @@ export const JOBS: Record<
 /** Starts the regular work by the configured cron expressions; a job that still runs is not started again. Returns how to stop it. */
 export function startSchedules(services: Services, engine: Engine): () => Promise<void> {
   const stopping = new AbortController();
-  const running = new Set<Promise<void>>();
-  const tasks = (Object.keys(JOBS) as (keyof typeof JOBS)[]).map(name =>
-    cron.schedule(
-      services.config.schedules[name],
-      async () => {
-        const job = JOBS[name](services, engine, stopping.signal).catch(error => {
-          if (!stopping.signal.aborted) services.log.error({ err: error, job: name }, 'scheduled work failed');
-        });
-        running.add(job);
-        await job;
-        running.delete(job);
-      },
-      { noOverlap: true, name },
-    ),
-  );
+  const running = new Map<string, Promise<void>>();
+  const names = Object.keys(JOBS) as (keyof typeof JOBS)[];
+  const stop = everySecond(services.config.schedules, names, name => {
+    if (running.has(name)) return;
+    const job = JOBS[name](services, engine, stopping.signal)
+      .catch(error => {
+        if (!stopping.signal.aborted) services.log.error({ err: error, job: name }, 'scheduled work failed');
+      })
+      .finally(() => running.delete(name));
+    running.set(name, job);
+  });
   return async () => {
     stopping.abort(new Error('the controller stops'));
-    for (const task of tasks) await task.stop();
-    await Promise.allSettled(running);
+    stop();
+    await Promise.allSettled(running.values());
   };
 }

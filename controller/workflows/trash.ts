@@ -8,22 +8,19 @@ import { adjustAvailable } from './cache-entry.ts';
 const BATCH = 1000;
 
 interface Plan {
-  before: string;
+  /** What lies in the trash without a row goes where it came there before this, by the host's clock; null: only what has a row. */
+  before: string | null;
   /** At most BATCH volumes each. */
   groups: { storageId: string; hostId: string; workerHostId: string; volumeIds: string[] }[];
 }
 
-/** Purges deleted volumes: all of them now, or with `before` those that have been in the trash for long enough. */
-export const emptyTrash: Workflow<{ primaryStorage?: string; before?: string }, Plan> = {
+/** Purges deleted volumes: all of them now, or with `before` those that went to the trash when controllers had run for so many milliseconds, or earlier. */
+export const emptyTrash: Workflow<{ primaryStorage?: string; before?: number }, Plan> = {
   kind: 'trash.empty',
   async accept(trx, request, _operationId, services) {
-    const before = request.before ?? new Date().toISOString();
     const storage = request.primaryStorage === undefined ? undefined : await findPrimaryStorage(trx, request.primaryStorage);
-    let query = trx
-      .selectFrom('volumes')
-      .select(['id', 'primary_storage_id', 'host_id'])
-      .where('status', '=', 'deleted')
-      .where('deleted_at', '<=', before);
+    let query = trx.selectFrom('volumes').select(['id', 'primary_storage_id', 'host_id']).where('status', '=', 'deleted');
+    if (request.before !== undefined) query = query.where(e => e.fn.coalesce('deleted_elapsed', e.val(0)), '<=', request.before);
     if (storage) query = query.where('primary_storage_id', '=', storage.id);
     const groups: Plan['groups'] = [];
     const byPool = Map.groupBy(await query.execute(), row => `${row.primary_storage_id}/${row.host_id}`);
@@ -38,6 +35,7 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: string }, 
       for (let i = 0; i < rows.length; i += BATCH)
         groups.push({ ...pool, workerHostId, volumeIds: rows.slice(i, i + BATCH).map(row => row.id) });
     }
+    const before = request.before === undefined ? new Date().toISOString() : null;
     return { plan: { before, groups }, resources: storage ? [{ kind: 'primary-storage', id: storage.id }] : [] };
   },
   async run(op, plan) {

@@ -79,6 +79,7 @@ export const createVolumes: Workflow<Request, Plan> = {
       allocated: null,
       created_at,
       deleted_at: null,
+      deleted_elapsed: null,
     }));
     for (let i = 0; i < rows.length; i += ROWS)
       await trx

@@ -1,4 +1,5 @@
 import { CisternError } from '../../shared/errors.ts';
+import { elapsedNow } from '../db/elapsed.ts';
 import type { Trx } from '../db/database.ts';
 import { findPrimaryStorage, findVolume } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
@@ -148,7 +149,7 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
         async trx =>
           void (await trx
             .updateTable('volumes')
-            .set({ status: 'deleted', deleted_at: new Date().toISOString() })
+            .set({ status: 'deleted', deleted_at: new Date().toISOString(), deleted_elapsed: elapsedNow() })
             .where('id', 'in', group.volumeIds)
             .execute()),
       );

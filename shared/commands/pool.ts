@@ -32,8 +32,9 @@ export const poolCommands = [
   }),
   command({
     kind: 'pool.purge',
-    summary: 'Removes volumes from the trash, and whatever else went there before a time by the clock of the host',
-    input: z.strictObject({ pool: PoolRef, volumeIds: z.array(Id).max(1000), before: Time }),
+    summary:
+      'Removes volumes from the trash, and with `before` whatever else went there before that time by the clock of the host',
+    input: z.strictObject({ pool: PoolRef, volumeIds: z.array(Id).max(1000), before: Time.nullable() }),
     output: z.object({ removed: z.array(Id), freed: Bytes }),
   }),
   command({

@@ -95,7 +95,7 @@ export async function dump(api: Api): Promise<unknown> {
     api.listTrash(),
     api.listOperations({ query: { limit: 1000 } }),
   ]);
-  const unstable = new Set(['lastSeenAt', 'lastUsedAt', 'facts', 'available']);
+  const unstable = new Set(['lastSeenAt', 'lastUsedAt', 'facts', 'available', 'allocated']);
   return JSON.parse(JSON.stringify(all, (key, value: unknown) => (unstable.has(key) ? undefined : value)));
 }
 

@@ -35,7 +35,12 @@ export interface Service extends AsyncDisposable {
   start(): Promise<void>;
 }
 
-async function startService(main: string, folder: string, settings: Record<string, unknown>): Promise<Service> {
+async function startService(
+  main: string,
+  folder: string,
+  settings: Record<string, unknown>,
+  env: Record<string, string> = {},
+): Promise<Service> {
   mkdirSync(folder, { recursive: true });
   const stateDir = join(folder, 'state');
   const file = join(folder, 'config.json');
@@ -50,7 +55,7 @@ async function startService(main: string, folder: string, settings: Record<strin
     child = spawn(process.execPath, [script, '--config', file], {
       cwd: folder,
       stdio: ['ignore', 'inherit', 'pipe'],
-      env: { ...process.env, ...UNIT_ENV },
+      env: { ...process.env, ...UNIT_ENV, ...env },
     });
     // also where this process ends by an error that nobody caught
     const killIt = child.kill.bind(child, 'SIGKILL');
@@ -108,13 +113,20 @@ export interface CisternOptions {
   agent?: Record<string, unknown>;
   /** Names of the hosts; one agent each. */
   hosts?: string[];
+  /** More environment variables of the services. */
+  env?: { controller?: Record<string, string>; agents?: Record<string, string> };
 }
 
 /** Starts a controller and one agent for each host, added and connected. Agents may import from loopback. */
 export async function startCistern(folder: string, options: CisternOptions = {}): Promise<Cistern> {
   await using stack = new AsyncDisposableStack();
   const controller = stack.use(
-    await startService('controller/main.ts', join(folder, 'controller'), { heartbeatSeconds: 1, ...options.controller }),
+    await startService(
+      'controller/main.ts',
+      join(folder, 'controller'),
+      { heartbeatSeconds: 1, ...options.controller },
+      options.env?.controller,
+    ),
   );
   const api = createClient(controllerRoutes, {
     baseUrl: controller.url,
@@ -130,12 +142,17 @@ export async function startCistern(folder: string, options: CisternOptions = {})
     settings: Record<string, unknown> = {},
   ): Promise<Service> => {
     const agent = owner.use(
-      await startService('agent/main.ts', join(folder, name), {
-        mountDir: join(folder, name, 'mnt'),
-        importAllow: ['127.0.0.0/8'],
-        ...options.agent,
-        ...settings,
-      }),
+      await startService(
+        'agent/main.ts',
+        join(folder, name),
+        {
+          mountDir: join(folder, name, 'mnt'),
+          importAllow: ['127.0.0.0/8'],
+          ...options.agent,
+          ...settings,
+        },
+        options.env?.agents,
+      ),
     );
     agents.push(agent);
     await done(api.addHost({ body: { name, url: agent.url, token: agent.token } }, WAIT));

@@ -119,11 +119,11 @@ async function forgetDeletion(folder: string): Promise<void> {
   });
 }
 
-/** Removes these from the trash for good, and all that went there before a time; `freed` counts what the files took in bytes. */
+/** Removes these from the trash for good, and with `before` all that went there earlier; `freed` counts what the files took in bytes. */
 export async function purge(
   pool: PoolRoot,
   volumeIds: string[],
-  before: Date,
+  before: Date | null,
   signal: AbortSignal,
 ): Promise<{ removed: string[]; freed: number }> {
   const named = new Set(volumeIds);
@@ -131,7 +131,7 @@ export async function purge(
   let freed = 0;
   const due = await eachEntry(pool, 'trash', signal, async id => ({
     id,
-    goes: named.has(id) || (await deletedAt(join(areaPath(pool, 'trash'), id))) < before,
+    goes: named.has(id) || (before !== null && (await deletedAt(join(areaPath(pool, 'trash'), id))) < before),
   }));
   for (const { id, goes } of due) {
     throwIfAborted(signal);

@@ -59,7 +59,7 @@ function print(call: Call, event: Event): void {
 /** Ends with Ctrl-C, or when the controller has not answered for a minute. */
 async function followFrom(call: Call, first: number): Promise<void> {
   let last = first;
-  let answered = Date.now();
+  let answered = performance.now();
   const stop = new AbortController();
   const off = call.io.onInterrupt(() => stop.abort());
   try {
@@ -67,7 +67,7 @@ async function followFrom(call: Call, first: number): Promise<void> {
       try {
         for await (const { data } of followEvents(call.connection, `/api/v1/events?after=${last}`, stop.signal, String(last))) {
           const event = Event.parse(JSON.parse(data));
-          answered = Date.now();
+          answered = performance.now();
           if (event.seq > last) print(call, event);
           last = Math.max(last, event.seq);
         }
@@ -75,8 +75,8 @@ async function followFrom(call: Call, first: number): Promise<void> {
         if (stop.signal.aborted) return;
         if (!(error instanceof CisternError) || !error.retryable) throw error;
         // a quiet stream that is cut after a long time is a cut now, not a silence since then
-        if (error.code !== 'CONTROLLER_UNREACHABLE' || (await isAlive(call))) answered = Date.now();
-        if (Date.now() - answered > LOST_SECONDS * 1000) throw error;
+        if (error.code !== 'CONTROLLER_UNREACHABLE' || (await isAlive(call))) answered = performance.now();
+        if (performance.now() - answered > LOST_SECONDS * 1000) throw error;
       }
       await delay(1000, undefined, { signal: stop.signal });
     }
