@@ -94,6 +94,12 @@ async function fromReplica(pool: Pool, image: Image, ref: StoreRef, ctx: TaskCon
           'MANIFEST_INVALID',
           `image ${image.id} should be ${image.format}, but its manifest on ${ref.id} says ${format}`,
         );
+      // whoever can write there can change object and manifest together; what was published is known elsewhere
+      if (digest !== image.digest)
+        throw new CisternError(
+          'DIGEST_MISMATCH',
+          `image ${image.id} was published with the digest ${image.digest}, but its manifest on ${ref.id} says ${digest}`,
+        );
       return pool.cacheSink(ctx.taskId, { id: image.id, format, size, virtualSize, digest });
     },
     {

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { CisternError } from '../../shared/errors.ts';
 import type { ImageFormat } from '../../shared/model.ts';
+import { inspectCopy } from '../host/inspect-copy.ts';
 import { convert, type QemuDisk } from '../host/qemu-img.ts';
 import type { TaskContext } from './handler.ts';
 
@@ -46,6 +47,7 @@ export async function makeFresh(options: Fresh, ctx: TaskContext): Promise<void>
       signal: AbortSignal.any([ctx.signal, tooMuch.signal]),
       progress: (done, total) => ctx.progress(stage, done, total, 'percent'),
     });
+    await inspectCopy(target, { format, virtualSize });
   } catch (error) {
     if (error instanceof CisternError && error.code === 'POOL_FULL')
       throw new CisternError('NO_CAPACITY', `the spool folder is full: ${error.message}`, { cause: error });

@@ -30,8 +30,8 @@ export const importImage: Handler<'image.import'> = async (input, ctx) => {
   const target = join(spool, `image.${image.format}`);
   await makeFresh(
     {
-      // standalone: should the inspector ever err, qemu still opens no file that the image names
-      source: { path: plain, format: found.format, standalone: true },
+      // should the inspector ever err, qemu still opens no backing file that the image names
+      source: { path: plain, format: found.format, backing: null },
       target,
       format: image.format,
       virtualSize: found.virtualSize,

@@ -7,8 +7,11 @@ import { run, type RunOptions, type RunResult } from './run.ts';
 export interface QemuDisk {
   path: string;
   format: SourceFormat;
-  /** Opens it without what its header names as its backing file: for disks that must stand alone. qcow2 only. */
-  standalone?: boolean;
+  /**
+   * What it stands on (null: on nothing), whatever its header names: whoever can write to a disk must not choose what is read through
+   * it. Left out, the header is believed. qcow2 only.
+   */
+  backing?: QemuDisk | null | undefined;
 }
 
 /**
@@ -16,9 +19,19 @@ export interface QemuDisk {
  * it mean another file or format. (qemu: "json:" pseudo-protocol, docs/system/qemu-block-drivers.)
  */
 export function diskName(disk: QemuDisk): string {
-  const file = { driver: 'file', filename: plainPath(disk.path) };
-  const alone = disk.standalone === true && disk.format === 'qcow2' ? { backing: null } : {};
-  return `json:${JSON.stringify({ driver: disk.format, ...alone, file })}`;
+  return `json:${JSON.stringify(blockNode(disk))}`;
+}
+
+interface BlockNode {
+  driver: SourceFormat;
+  file: { driver: 'file'; filename: string };
+  backing?: BlockNode | null;
+}
+
+function blockNode({ path, format, backing }: QemuDisk): BlockNode {
+  const node: BlockNode = { driver: format, file: { driver: 'file', filename: plainPath(path) } };
+  if (backing === undefined || format !== 'qcow2') return node;
+  return { ...node, backing: backing && blockNode(backing) };
 }
 
 /** A path where qemu-img creates a file. It takes no JSON there, but a path that starts with a slash is always just a path. */

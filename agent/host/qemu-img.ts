@@ -120,7 +120,9 @@ export interface DiskInfo {
 /** What the header says. Opens nothing that the header names, and works while a VM has the disk open. */
 export async function info(disk: QemuDisk, signal?: AbortSignal): Promise<DiskInfo> {
   const limits = { addressSpace: 2 ** 30, cpuSeconds: 10, fileSize: 0 };
-  const { stdout } = await qemuImg(['info', '-U', '--output=json', '--', diskName(disk)], disk.path, {
+  // without -U's --backing-chain only this file is opened, so nothing need be said of what it stands on
+  const alone = { path: disk.path, format: disk.format };
+  const { stdout } = await qemuImg(['info', '-U', '--output=json', '--', diskName(alone)], disk.path, {
     signal,
     timeoutSeconds: 30,
     limits,

@@ -32,10 +32,11 @@ export interface VolumeSpec {
   layerId: string;
 }
 
-/** A file or device that qemu-img may open, always with its format said. */
+/** A file or device that qemu-img may open, always with its format said, and what it stands on where it is a layer of a volume. */
 export interface DiskFile {
   path: string;
   format: ImageFormat;
+  backing?: DiskFile | null;
 }
 
 /** An image that is to be cached, as its manifest describes it. */
@@ -61,7 +62,10 @@ export interface Pool {
   scratch(taskId: string): Promise<AsyncDisposable & { path: string }>;
   /** The cached image, or undefined. */
   cached(imageId: string, format: ImageFormat): Promise<{ size: number; allocated: number; virtualSize: number } | undefined>;
-  /** Where a cached image arrives: published read-only. What its manifest says is kept beside it. */
+  /**
+   * Where a cached image arrives: published read-only, and only after `inspectCopy` has judged it (IMAGE_*), since others may write
+   * to a backup storage. What its manifest says is kept beside it.
+   */
   cacheSink(taskId: string, image: CachedImage): Promise<Sink>;
   /** The cached image as a file for qemu-img. */
   cacheFile(imageId: string, format: ImageFormat): DiskFile;
@@ -75,7 +79,10 @@ export interface Pool {
     signal: AbortSignal,
     progress: (done: number) => void,
   ): Promise<{ allocated: number }>;
-  /** The volume's top layer for qemu-img. VOLUME_MISSING where it is not. */
+  /**
+   * The volume's top layer for qemu-img, with what it stands on by the pool's own notes: its header may have been changed by whoever
+   * runs on it. VOLUME_MISSING where it is not, IMAGE_DATA_FILE where its header names a file for its data.
+   */
   volumeFile(volumeId: string, layerId: string): Promise<DiskFile>;
   /** Grows a volume. VOLUME_IN_USE while a program has it open; less than it has is BAD_REQUEST, the same again is no error. */
   resizeVolume(

@@ -67,11 +67,11 @@ export async function ensureCached(op: Run, imageId: string, pool: PoolKey, work
       // those that answered last time first
       .orderBy('backup_storages.status')
       .execute();
-    if (replicas.length === 0)
+    if (replicas.length === 0 || image.digest === null)
       throw new CisternError('NO_STORAGE', `image ${image.name} has no replica on a backup storage that is enabled`);
     return {
       pool: await poolRef(services, pool.storageId),
-      image: { id: imageId, format: image.format },
+      image: { id: imageId, format: image.format, digest: image.digest },
       stores: await Promise.all(replicas.map(replica => storeRef(services, replica.id))),
     };
   });

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { Bytes, Capacity, Id, Time } from '../model.ts';
+import { Bytes, Capacity, Id, Sha256, Time } from '../model.ts';
 import { command } from './command.ts';
-import { PoolRef } from './refs.ts';
+import { ImageRef, PoolRef } from './refs.ts';
 
 export const poolCommands = [
   command({
@@ -42,7 +42,7 @@ export const poolCommands = [
     summary: "Brings an image into the pool's image cache; does nothing where it is there already",
     input: z.strictObject({
       pool: PoolRef,
-      image: z.strictObject({ id: Id, format: z.enum(['qcow2', 'raw']) }),
+      image: ImageRef.extend({ digest: Sha256.describe('as it was published: a replica with another one is refused') }),
       stores: z
         .array(z.strictObject({ id: Id, type: z.string(), config: z.record(z.string(), z.unknown()) }))
         .min(1)

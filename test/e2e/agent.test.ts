@@ -65,7 +65,7 @@ describe('the agent', () => {
   /** Work on the pool that lasts: its backup storage never says a word. */
   const fill = (pool: Parameters<typeof create>[0], port = silent.port): CommandMessage => ({
     kind: 'cache.fill',
-    input: { pool, image: { id: newId(), format: 'qcow2' }, stores: [sftp(port)] },
+    input: { pool, image: { id: newId(), format: 'qcow2', digest: '0'.repeat(64) }, stores: [sftp(port)] },
   });
 
   type Source = Extract<CommandMessage, { kind: 'image.import' }>['input']['source'];

@@ -10,6 +10,11 @@ import { assertShows, code, exec, type Host, makeDisk, MiB, ref, startHost } fro
 
 type Store = Awaited<ReturnType<Host['store']>>;
 type Pool = Awaited<ReturnType<Host['pool']>>;
+interface Image {
+  id: string;
+  format: 'qcow2';
+  digest: string;
+}
 
 describe('commands of pools, image caches and volumes', function () {
   this.timeout(60_000);
@@ -29,7 +34,7 @@ describe('commands of pools, image caches and volumes', function () {
   after(() => host[Symbol.asyncDispose]());
 
   /** The disk as an image on stores. */
-  async function image(...stores: Store[]): Promise<{ id: string; format: 'qcow2' }> {
+  async function image(...stores: Store[]): Promise<Image> {
     const it = { id: newId(), format: 'qcow2' as const };
     const path = join(host.base, 'spool', newId());
     await copyFile(disk, path);
@@ -40,19 +45,15 @@ describe('commands of pools, image caches and volumes', function () {
       expectedSha256: null,
       stores: stores.map(ref),
     };
-    await host.run('image.import', input, { upload: { path, size: 8 * MiB, sha256: '0'.repeat(64) } });
-    return it;
+    const { digest } = await host.run('image.import', input, { upload: { path, size: 8 * MiB, sha256: '0'.repeat(64) } });
+    return { ...it, digest };
   }
 
-  const fill = (it: { id: string; format: 'qcow2' }, stores: Store[], into = pool, options = {}) =>
+  const fill = (it: Image, stores: Store[], into = pool, options = {}) =>
     host.run('cache.fill', { pool: ref(into), image: it, stores: stores.map(ref) }, options);
 
   /** Clones of a cached image; their paths. */
-  async function clones(
-    it: { id: string; format: 'qcow2' },
-    count: number,
-    into = pool,
-  ): Promise<{ id: string; layerId: string; path: string }[]> {
+  async function clones(it: Image, count: number, into = pool): Promise<{ id: string; layerId: string; path: string }[]> {
     const volumes = Array.from({ length: count }, () => ({ id: newId(), layerId: newId() }));
     const backing = { imageId: it.id, format: it.format, virtualSize: 8 * MiB };
     assert.equal((await host.run('volume.create', { pool: ref(into), volumes, size: null, backing })).size, 8 * MiB);
@@ -101,8 +102,8 @@ describe('commands of pools, image caches and volumes', function () {
     for (const place of [store, elsewhere]) await assertShows(place, second, join(host.base, 'changed.raw'));
 
     const other = await host.pool();
-    await fill(second, [elsewhere], other);
-    const [back] = await clones(second, 1, other);
+    await fill({ ...second, digest: published.digest }, [elsewhere], other);
+    const [back] = await clones({ ...second, digest: published.digest }, 1, other);
     await exec('qemu-img', ['compare', '-f', 'qcow2', '-F', 'qcow2', back!.path, one!.path]);
     assert.deepEqual([await tmp(), await tmp(other)], [[], []]);
   });
@@ -147,9 +148,9 @@ describe('commands of pools, image caches and volumes', function () {
     });
 
     it('refuses a replica of another format than the image has', async () => {
-      const { id } = await image(store);
+      const it = await image(store);
       await assert.rejects(
-        host.run('cache.fill', { pool: ref(pool), image: { id, format: 'raw' }, stores: [ref(store)] }),
+        host.run('cache.fill', { pool: ref(pool), image: { ...it, format: 'raw' }, stores: [ref(store)] }),
         code('MANIFEST_INVALID'),
       );
     });

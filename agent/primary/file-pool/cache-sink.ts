@@ -1,5 +1,6 @@
 import { chmod, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inspectCopy } from '../../host/inspect-copy.ts';
 import type { Sink } from '../../transfer/ends.ts';
 import { fileSink } from '../../transfer/file-end.ts';
 import type { CachedImage } from '../driver.ts';
@@ -9,8 +10,8 @@ import { areaPath, entryPath, poolError, type PoolRoot } from './paths.ts';
 import { openScratch } from './scratch.ts';
 
 /**
- * Where an image arrives for the cache: in `tmp/<taskId>/`, then, whole, durable, read-only and with its meta.json beside it, under
- * `cache/<imageId>/` by one rename. Where another host was first (a shared pool), its copy stays and this one goes.
+ * Where an image arrives for the cache: in `tmp/<taskId>/`, then, whole, durable, judged by its header, read-only and with its
+ * meta.json beside it, under `cache/<imageId>/` by one rename. Where another host was first (a shared pool), its copy stays and this one goes.
  */
 export async function cacheSink(pool: PoolRoot, taskId: string, image: CachedImage): Promise<Sink> {
   const target = entryPath(pool, 'cache', image.id);
@@ -31,6 +32,7 @@ export async function cacheSink(pool: PoolRoot, taskId: string, image: CachedIma
   });
   const publish = async (): Promise<void> => {
     await inner.publish();
+    await inspectCopy(file, image);
     const meta: CacheMeta = { version: 1, ...image, createdAt: new Date().toISOString() };
     await createFile(metaPath(scratch.path), toMeta(meta), 0o444);
     await chmod(scratch.path, 0o755);

@@ -2,10 +2,11 @@ import { lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CisternError } from '../../../shared/errors.ts';
 import type { ImageFormat } from '../../../shared/model.ts';
+import { inspectLayer } from '../../host/inspect-copy.ts';
 import { resize } from '../../host/qemu-img.ts';
 import { throwIfAborted } from '../../host/run.ts';
 import type { DiskFile, VolumeSpec } from '../driver.ts';
-import { cached, holdImage } from './cache.ts';
+import { cached, cacheFile, holdImage } from './cache.ts';
 import { makeDurable } from './durable.ts';
 import { layerWriter, type WriteLayer } from './layer.ts';
 import { metaPath, readMeta, syncPath, toMeta, VolumeMeta, writeMeta } from './meta.ts';
@@ -131,12 +132,18 @@ async function turn(signal: AbortSignal): Promise<void> {
   throwIfAborted(signal);
 }
 
-/** The volume's top layer. VOLUME_MISSING where it is not there. */
+/** The volume's top layer, on what its note says that it stands on. VOLUME_MISSING where layer or note is not there. */
 export async function volumeFile(pool: PoolRoot, volumeId: string, layerId: string): Promise<DiskFile> {
   const folder = entryPath(pool, 'volumes', volumeId);
   const path = layerFile(folder, layerId);
-  if ((await isFolder(folder)) && (await fileStat(path)) !== undefined) return { path, format: 'qcow2' };
-  throw new CisternError('VOLUME_MISSING', `looking for the volume ${volumeId}: ${path} is not there`);
+  const missing = (file: string): CisternError =>
+    new CisternError('VOLUME_MISSING', `looking for the volume ${volumeId}: ${file} is not there`);
+  if (!(await isFolder(folder)) || (await fileStat(path)) === undefined) throw missing(path);
+  const meta = await readMeta(metaPath(folder), VolumeMeta);
+  if (meta === undefined) throw missing(metaPath(folder));
+  await inspectLayer(path);
+  const { backing } = meta;
+  return { path, format: 'qcow2', backing: backing && { ...cacheFile(pool, backing.imageId, backing.format), backing: null } };
 }
 
 /** Grows a volume to `size` bytes; the same size again is no error, less is BAD_REQUEST. VOLUME_IN_USE while a program has it open. */
