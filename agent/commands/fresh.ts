@@ -18,7 +18,7 @@ export interface Fresh {
   virtualSize: number;
   /** For progress: convert, flatten. */
   stage: string;
-  /** The target may take so many bytes; more is IMAGE_RATIO. Not given: as many as there are. */
+  /** The target may take so many bytes; more is IMAGE_EXPANSION. Not given: as many as there are. */
   maxBytes?: number;
 }
 
@@ -32,7 +32,7 @@ export async function makeFresh(options: Fresh, ctx: TaskContext): Promise<void>
     if (maxBytes !== undefined && taken > maxBytes)
       tooMuch.abort(
         new CisternError(
-          'IMAGE_RATIO',
+          'IMAGE_EXPANSION',
           `converting ${source.path}: it expands to more than ${maxBytes} bytes (maxExpansion and maxImageSize in the agent's configuration)`,
         ),
       );

@@ -1,13 +1,21 @@
 import { CisternError } from '../../shared/errors.ts';
 import type { SourceFormat } from '../../shared/model.ts';
-import { openImage, requireSize } from './inspect/file.ts';
+import { openImage } from './inspect/file.ts';
 import type { ImageFile, Judge } from './inspect/file.ts';
 import { judgeQcow2 } from './inspect/qcow2.ts';
+import { judgeRaw, unknownFormat } from './inspect/raw.ts';
 import { sniffFormats, SNIFF_LENGTH, sniffRaw, VMDK_TEXT } from './inspect/sniff.ts';
 import type { Magic } from './inspect/sniff.ts';
 import { judgeVdi } from './inspect/vdi.ts';
 import { judgeVhdx } from './inspect/vhdx.ts';
+import { checkNoPath } from './inspect/vmdk-descriptor.ts';
 import { judgeVmdk } from './inspect/vmdk.ts';
+
+/**
+ * How many times larger than its file a disk may be. What is empty packs well: the L1 table of a qcow2 with the usual clusters has 8
+ * bytes for 512 MiB, and `qemu-img create` makes 1 TiB of 208 KiB, so every disk made with the defaults stays below this.
+ */
+export const MAX_SPARSENESS = 2 ** 26;
 
 export interface InspectOptions {
   /** What the user says that it is; only then is a disk without any known mark taken for raw. */
@@ -34,17 +42,23 @@ const JUDGES: Record<Exclude<SourceFormat, 'raw'>, Judge> = {
 };
 
 /**
- * Judges an untrusted image file by its headers and the start of its tables, before any qemu program sees it: at most 8 MiB are read, no
- * file that it names is opened, nothing is run. What passes names no other file, is not encrypted, has no features that are not
- * known, is as large as its tables say, and is one format only. Everything else is refused with its IMAGE_* code; a file that cannot
- * be read is IO_ERROR. How much a sparse image expands is not judged here.
+ * Judges an untrusted image file by its headers and tables, before any qemu program sees it: at most 8 MiB are read, no file that it
+ * names is opened, nothing is run. What passes names no other file, is not encrypted, has no features that are not known and no
+ * internal snapshots (a copy would silently lose them), points nowhere outside of itself, is as large as its tables say, and is one
+ * format only. Everything else is refused with its IMAGE_* code; a file that cannot be read is IO_ERROR. How much its data expands is
+ * not judged here, but where it is converted.
  */
 export async function inspectImage(path: string, options: InspectOptions): Promise<Inspected> {
   await using image = await openImage(path);
+  return await judgeImage(image, path, options);
+}
+
+/** The judgement of `inspectImage` on an image that is open; `name` is for the words of errors. */
+export async function judgeImage(image: ImageFile, name: string, options: InspectOptions): Promise<Inspected> {
   try {
     return await judge(image, options);
   } catch (error) {
-    throw named(error, path);
+    throw named(error, name);
   }
 }
 
@@ -65,12 +79,19 @@ async function judge(image: ImageFile, options: InspectOptions): Promise<Inspect
   if (size > maxImageSize)
     throw new CisternError('IMAGE_TOO_LARGE', `the file has ${size} bytes, maxImageSize allows ${maxImageSize}`);
   const head = await image.read(0, Math.min(size, SNIFF_LENGTH), 'the head');
-  const format = decide(sniffFormats(head), options.declared ?? null);
+  const found = sniffFormats(head);
+  if (found.some(({ name }) => name === VMDK_TEXT)) checkNoPath(head.toString('latin1'));
+  const format = decide(found, options.declared ?? null);
   if (format === null || format === 'raw') {
     const virtualSize = await judgeRaw(image, head, format === 'raw', maxVirtualSize);
     return { format: 'raw', virtualSize, size };
   }
   const { virtualSize, quiet } = await JUDGES[format](image, maxVirtualSize);
+  if (virtualSize > size * MAX_SPARSENESS)
+    throw new CisternError(
+      'IMAGE_EXPANSION',
+      `the file has ${size} bytes, the disk ${virtualSize}: more than ${MAX_SPARSENESS} times as many`,
+    );
   const other = sniffRaw(head).find(mark => mark.at >= quiet[0] && mark.at < quiet[1]);
   if (other)
     throw new CisternError(
@@ -99,28 +120,4 @@ function decide(found: Magic[], declared: SourceFormat | null): SourceFormat | n
   if (first.encrypted) throw new CisternError('IMAGE_ENCRYPTED', `it is a ${first.name} container`);
   if (first.source === null) throw unknownFormat(first.name);
   return first.source;
-}
-
-const unknownFormat = (name: string) =>
-  new CisternError('IMAGE_FORMAT_UNKNOWN', `it is ${name}, which cannot be imported`, {
-    action: 'Convert it where it was made: qemu-img convert -O qcow2 IN OUT.',
-  });
-
-/** Any bytes are a raw disk, so the user must say so, or a partition table or file system must. Returns the disk's size. */
-async function judgeRaw(image: ImageFile, head: Buffer, declared: boolean, maxVirtualSize: number): Promise<number> {
-  if (!declared && sniffRaw(head).length === 0) {
-    throw new CisternError('IMAGE_FORMAT_UNKNOWN', 'it has no known header, partition table or file system', {
-      action: 'Declare the format "raw" if it is a plain disk; otherwise convert it: qemu-img convert -O qcow2 IN OUT.',
-    });
-  }
-  // qemu pads the last sector of a file with zeros
-  const virtualSize = Math.ceil(image.size / 512) * 512;
-  requireSize(virtualSize, maxVirtualSize);
-  // A fixed VHD is a raw disk with one sector more, by which it is known.
-  const footer = image.size > 512 ? await image.read(image.size - 512, 8, 'the last sector') : Buffer.alloc(0);
-  if (footer.toString('latin1') === 'conectix') {
-    if (declared) throw new CisternError('IMAGE_FORMAT_MISMATCH', 'it is declared raw, but ends as a fixed vhd');
-    throw unknownFormat('a fixed vhd');
-  }
-  return virtualSize;
 }

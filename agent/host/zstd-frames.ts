@@ -7,6 +7,8 @@ export interface Frame {
   end: number;
 }
 
+const BLOCK = { repeated: 1, reserved: 3 };
+
 /** Read at once while looking for block headers, which lie at most 128 KiB apart. */
 const WINDOW = 4096;
 
@@ -28,7 +30,7 @@ export async function* zstdFrames(path: string, signal: AbortSignal | undefined)
       continue;
     }
     if (magic !== 0xfd2fb528) throw new CisternError('IMAGE_CORRUPT', `${path} (zst): no frame begins at byte ${start}`);
-    const end = await frameEnd(at, start, signal);
+    const end = await frameEnd(at, start, path, signal);
     if (end > size) throw truncated(path, size);
     yield { start, end };
     start = end;
@@ -37,7 +39,7 @@ export async function* zstdFrames(path: string, signal: AbortSignal | undefined)
 
 type At = (position: number, length: number) => Promise<Buffer>;
 
-async function frameEnd(at: At, start: number, signal: AbortSignal | undefined): Promise<number> {
+async function frameEnd(at: At, start: number, path: string, signal: AbortSignal | undefined): Promise<number> {
   const descriptor = (await at(start + 4, 1)).readUInt8();
   const single = (descriptor & 0x20) !== 0;
   const sizeField = [single ? 1 : 0, 2, 4, 8][descriptor >> 6] ?? 0;
@@ -47,8 +49,9 @@ async function frameEnd(at: At, start: number, signal: AbortSignal | undefined):
     signal?.throwIfAborted();
     const header = (await at(position, 3)).readUIntLE(0, 3);
     last = (header & 1) === 1;
-    const repeated = ((header >> 1) & 3) === 1;
-    position += 3 + (repeated ? 1 : header >> 3);
+    const kind = (header >> 1) & 3;
+    if (kind === BLOCK.reserved) throw new CisternError('IMAGE_CORRUPT', `${path} (zst): no block begins at byte ${position}`);
+    position += 3 + (kind === BLOCK.repeated ? 1 : header >> 3);
   }
   return position + ((descriptor & 4) !== 0 ? 4 : 0);
 }

@@ -56,6 +56,19 @@ export const IMAGES = {
     title: 'The VMDK names other files or more than one extent',
     action: 'Export it as one sparse or stream-optimized VMDK.',
   },
+  IMAGE_EXTENT_PATH: {
+    status: 422,
+    retryable: false,
+    title: 'The VMDK names a file in another folder',
+    action: 'Do not use it unless you trust who made it; then export it again as one stream-optimized VMDK.',
+  },
+  IMAGE_OUTSIDE: {
+    status: 422,
+    retryable: false,
+    title: "The image's header or tables point outside of the file",
+    action:
+      'No honest program writes that: do not use it unless you trust who made it; then check it there with qemu-img check, and export it again.',
+  },
   IMAGE_CORRUPT: {
     status: 422,
     retryable: false,
@@ -77,8 +90,15 @@ export const IMAGES = {
   IMAGE_RATIO: {
     status: 422,
     retryable: false,
-    title: 'The image expands more than allowed',
+    title: 'The compressed file expands more than allowed',
     action: 'Decompress it on a machine you trust and import the result.',
+  },
+  IMAGE_EXPANSION: {
+    status: 422,
+    retryable: false,
+    title: 'The disk is too large for the file that holds it',
+    action:
+      "If you trust it, convert it yourself: qemu-img convert -O qcow2 IN OUT. The limit of a copy is maxExpansion in the agent's configuration.",
   },
   IMAGE_CHECKSUM: {
     status: 422,

@@ -10,6 +10,8 @@ const servers = {
   'openssh-server': ['sshd'],
   e2fsprogs: ['mkfs.ext4', 'debugfs'],
 };
+// makers of disks whose headers are judged
+const disks = { fdisk: ['sfdisk'], dosfstools: ['mkfs.vfat'], genisoimage: ['genisoimage'] };
 
 /** `dev`: whether the npm packages for development are needed too. */
 export const NEEDS = {
@@ -19,7 +21,7 @@ export const NEEDS = {
   demo: { dev: false, packages: { ...base, ...servers }, why: 'for disk images and a private SFTP server on loopback' },
   test: {
     dev: true,
-    packages: { ...base, ...nfs, ...servers, systemd: ['systemd-analyze'] },
+    packages: { ...base, ...nfs, ...servers, ...disks, systemd: ['systemd-analyze'] },
     why: 'for disk images, a private SFTP server on loopback, the NFS client and the check of the units',
   },
   bench: {

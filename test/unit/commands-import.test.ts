@@ -169,7 +169,7 @@ describe('image.import', function () {
               '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 2048 FLAT "/etc/passwd" 0\n',
             ),
           null,
-          'IMAGE_EXTENTS',
+          'IMAGE_EXTENT_PATH',
         ],
         ['a disk of another format than declared', path => copyFile(disk, path), 'qcow2', 'IMAGE_FORMAT_MISMATCH'],
         [

@@ -1,80 +1,20 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { mkdtemp, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { inspectImage } from '../../agent/host/inspect.ts';
-import type { SourceFormat } from '../../shared/model.ts';
+import { disk } from './corpus/honest.ts';
+import { exec } from './corpus/image.ts';
 
-const exec = promisify(execFile);
 const LIMITS = { maxVirtualSize: 64 * 2 ** 40, maxImageSize: 2 ** 40 };
 
-interface Case {
-  name: string;
-  format: SourceFormat;
-  /** Options of `qemu-img create`, or, with `convert`, of `qemu-img convert` from a disk with data. */
-  options?: string;
-  size?: string;
-  convert?: string[];
-}
-
-const HONEST: Case[] = [
-  { name: 'qcow2 v3, empty', format: 'qcow2', size: '10G' },
-  { name: 'qcow2 v3, no bytes', format: 'qcow2', size: '0' },
-  { name: 'qcow2 v3, 64 TiB', format: 'qcow2', size: '64T' },
-  { name: 'qcow2 v2', format: 'qcow2', options: 'compat=0.10', size: '3G' },
-  { name: 'qcow2 v2 with data', format: 'qcow2', options: 'compat=0.10', convert: [] },
-  { name: 'qcow2 with extended L2', format: 'qcow2', options: 'extended_l2=on,cluster_size=128k', convert: [] },
-  { name: 'qcow2 with clusters of 512 bytes', format: 'qcow2', options: 'cluster_size=512', convert: [] },
-  { name: 'qcow2 with clusters of 2 MiB', format: 'qcow2', options: 'cluster_size=2M', convert: [] },
-  { name: 'qcow2 with refcounts of 1 bit', format: 'qcow2', options: 'refcount_bits=1', convert: [] },
-  { name: 'qcow2 with refcounts of 64 bits', format: 'qcow2', options: 'refcount_bits=64', convert: [] },
-  { name: 'qcow2 with lazy refcounts', format: 'qcow2', options: 'lazy_refcounts=on', convert: [] },
-  { name: 'qcow2 with preallocated metadata', format: 'qcow2', options: 'preallocation=metadata', size: '1G' },
-  { name: 'qcow2, zlib', format: 'qcow2', convert: ['-c'] },
-  { name: 'qcow2, zstd', format: 'qcow2', options: 'compression_type=zstd', convert: ['-c'] },
-  { name: 'vmdk monolithicSparse', format: 'vmdk', convert: [] },
-  { name: 'vmdk monolithicSparse, empty, 2 TiB', format: 'vmdk', size: '2T' },
-  { name: 'vmdk monolithicSparse, zeroed grains', format: 'vmdk', options: 'zeroed_grain=on', convert: [] },
-  { name: 'vmdk streamOptimized', format: 'vmdk', options: 'subformat=streamOptimized', convert: [] },
-  { name: 'vhdx dynamic', format: 'vhdx', convert: [] },
-  { name: 'vhdx fixed', format: 'vhdx', options: 'subformat=fixed', convert: [] },
-  { name: 'vhdx dynamic, empty, 64 TiB', format: 'vhdx', size: '64T' },
-  { name: 'vdi dynamic', format: 'vdi', convert: [] },
-  { name: 'vdi static', format: 'vdi', options: 'static=on', convert: [] },
-  { name: 'vdi, empty, 2 TiB', format: 'vdi', size: '2T' },
-];
-
-describe('an honest image passes the header judge', () => {
+describe('the header judge takes an image', () => {
   let dir: string;
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'cistern-inspect-'));
-    const disk = Buffer.alloc(5 * 2 ** 20 + 512);
-    for (let i = 0; i < disk.length; i += 8) disk.writeUInt32LE((i * 2654435761) >>> 0, i);
-    disk.fill(0, 2 ** 20, 3 * 2 ** 20);
-    writeMbr(disk);
-    await writeFile(join(dir, 'disk.raw'), disk);
+    await disk(dir);
   });
   after(() => rm(dir, { recursive: true, force: true }));
-
-  for (const { name, format, options, size, convert } of HONEST) {
-    it(name, async () => {
-      const path = join(dir, `image.${format}`);
-      const o = options ? ['-o', options] : [];
-      if (convert)
-        await exec('qemu-img', ['convert', '-q', '-f', 'raw', '-O', format, ...convert, ...o, '--', join(dir, 'disk.raw'), path]);
-      else await exec('qemu-img', ['create', '-q', '-f', format, ...o, '--', path, size ?? '1G']);
-      const info = JSON.parse((await exec('qemu-img', ['info', '-f', format, '--output=json', path])).stdout) as Record<
-        string,
-        unknown
-      >;
-      const expected = { format, virtualSize: info['virtual-size'], size: (await stat(path)).size };
-      assert.deepEqual(await inspectImage(path, LIMITS), expected);
-      assert.deepEqual(await inspectImage(path, { ...LIMITS, declared: format }), expected);
-      await rm(path);
-    });
-  }
 
   it('after a guest wrote to it and after snapshots came and went', async () => {
     const path = join(dir, 'used.qcow2');
@@ -166,6 +106,13 @@ describe('an honest image passes the header judge', () => {
         await assert.rejects(inspectImage(path, LIMITS), { code: 'IMAGE_TRUNCATED' }, `${format} ${o.join(' ')} cut to ${part}`);
       }
     }
+  });
+
+  it('and never opens a link, a FIFO or a folder, or what is not there', async () => {
+    await symlink(join(dir, 'disk.raw'), join(dir, 'link'));
+    await exec('mkfifo', [join(dir, 'fifo')]);
+    for (const name of ['link', 'fifo', '.', 'missing'])
+      await assert.rejects(inspectImage(join(dir, name), LIMITS), { name: 'CisternError', code: 'IO_ERROR' }, name);
   });
 });
 

@@ -8,18 +8,16 @@ const KNOWN_INCOMPATIBLE = Object.values(INCOMPATIBLE).reduce((all, bit) => all 
 const AUTOCLEAR_RAW_DATA_FILE = 2n;
 const EXTENSION = { end: 0, bitmaps: 0x23852875, encryption: 0x0537be77, dataFile: 0x44415441 };
 
-/** Judges a qcow2, versions 2 and 3, by its header, its header extensions and the first MiB of its tables. */
+/** Judges a qcow2, versions 2 and 3, by its header, its header extensions, its refcounts and its L1 table. */
 export const judgeQcow2: Judge = async (image, maxVirtualSize) => {
   const header = await readHeader(image);
   checkFeatures(header);
   if (header.backingOffset !== 0)
     throw new CisternError('IMAGE_BACKING_FILE', `its backing file is ${await backingName(image, header)}`);
   requireSize(header.virtualSize, maxVirtualSize);
-  // The first cluster may be cut off in a file that is cut; the tables below say so better than this read would.
-  const first = await image.read(0, Math.min(header.clusterSize, image.size), 'the first cluster');
-  const end = checkExtensions(header, first);
-  await checkL1(image, header);
+  const end = await checkExtensions(image, header);
   await checkRefcounts(image, header);
+  await checkL1(image, header);
   return { virtualSize: header.virtualSize, quiet: [end, header.clusterSize] };
 };
 
@@ -45,25 +43,23 @@ async function backingName(image: ImageFile, header: Qcow2Header): Promise<strin
   return quote((await image.read(backingOffset, backingLength, 'the backing file name')).toString('utf8'));
 }
 
-/** Walks the header extensions; returns where they end. */
-function checkExtensions(header: Qcow2Header, first: Buffer): number {
-  let at = header.length;
-  // each round moves at least 8 bytes on, and a cluster has at most 2 MiB
-  while (at + 8 <= first.length) {
+/** What header extensions take at most: names of features take a few hundred bytes, a LUKS header or a data file's name is refused. */
+const EXTENSIONS = 64 * 1024;
+
+/** Walks the header extensions; returns where they end. What lies behind an end that is not there would not have been looked at. */
+async function checkExtensions(image: ImageFile, header: Qcow2Header): Promise<number> {
+  const limit = Math.min(header.clusterSize, EXTENSIONS);
+  const first = await image.read(0, Math.min(limit, image.size), 'the first cluster');
+  // each round moves at least 8 bytes on
+  for (let at = header.length; at + 8 <= first.length;) {
     const type = first.readUInt32BE(at);
     const length = first.readUInt32BE(at + 4);
     if (type === EXTENSION.end) return at + 8;
-    requireSound(
-      at + 8 + length <= header.clusterSize,
-      `header extension 0x${type.toString(16)} of ${length} bytes runs out of the first cluster`,
-    );
-    requireInside(at + 8, length, first.length, `header extension 0x${type.toString(16)}`);
-    if (type === EXTENSION.dataFile) {
+    if (type === EXTENSION.dataFile)
       throw new CisternError(
         'IMAGE_DATA_FILE',
         `it names the data file ${quote(first.toString('utf8', at + 8, at + 8 + length))}`,
       );
-    }
     if (type === EXTENSION.encryption) throw new CisternError('IMAGE_ENCRYPTED', 'it has a LUKS header');
     if (type === EXTENSION.bitmaps) {
       // qemu loads them at open, up to 1 GiB of memory for one bitmap's table
@@ -71,6 +67,8 @@ function checkExtensions(header: Qcow2Header, first: Buffer): number {
       throw new CisternError('IMAGE_FEATURE_UNKNOWN', 'it holds persistent dirty bitmaps', { action });
     }
     at += 8 + Math.ceil(length / 8) * 8;
+    requireSound(at <= limit, `header extension 0x${type.toString(16)} of ${length} bytes runs out of the first cluster`);
   }
-  return at;
+  requireInside({ size: image.size, whole: limit }, 0, limit, 'the first cluster');
+  throw new CisternError('IMAGE_CORRUPT', 'its header extensions have no end');
 }

@@ -1,6 +1,7 @@
 import { CisternError } from '../../../shared/errors.ts';
-import { requireInside, requireSize, requireSound, TABLE_LIMIT, u64le } from './file.ts';
+import { requireInside, requireSize, requireSound, u64le } from './file.ts';
 import type { ImageFile, Judge } from './file.ts';
+import { readTable, seenBefore } from './tables.ts';
 
 /** Image types of VirtualBox: only the first two are whole in themselves. */
 const TYPES: Record<number, string> = { 1: 'dynamic', 2: 'static', 3: 'undo', 4: 'differencing' };
@@ -9,7 +10,7 @@ const MAX_BLOCKS = 0x1fff_ffff;
 /** Block map entries from here on mean "not there" (free, discarded). */
 const UNALLOCATED = 0xffff_fffe;
 
-/** Judges a VDI 1.1, dynamic or static, by its header (the layout of block/vdi.c in qemu) and the first MiB of its block map. */
+/** Judges a VDI 1.1, dynamic or static, by its header (the layout of block/vdi.c in qemu) and its block map. */
 export const judgeVdi: Judge = async (image, maxVirtualSize) => {
   const b = await image.read(0, 512, 'the header');
   const version = b.readUInt32LE(0x44);
@@ -42,22 +43,27 @@ export const judgeVdi: Judge = async (image, maxVirtualSize) => {
   requireSound(allocated <= blocks, `${allocated} of ${blocks} blocks are said to be there`);
   requireSound(mapOffset >= 512 && mapOffset % 512 === 0, `the block map cannot lie at byte ${mapOffset}`);
   requireSound(dataOffset % 512 === 0 && dataOffset >= mapOffset + blocks * 4, `the data cannot lie at byte ${dataOffset}`);
-  requireInside(mapOffset, blocks * 4, image.size, 'the block map');
-  requireInside(dataOffset, allocated * BLOCK, image.size, 'the data');
+  // map and data follow the header, each on a boundary of up to 1 MiB
+  const bounds = { size: image.size, whole: 16 * BLOCK + blocks * (4 + BLOCK) };
+  requireInside(bounds, mapOffset, blocks * 4, 'the block map');
+  requireInside(bounds, dataOffset, allocated * BLOCK, 'the data');
   await checkMap(image, mapOffset, blocks, allocated);
   return { virtualSize, quiet: [0x1c8, 512] };
 };
 
 /** Every block that is there lies among the allocated ones, and none is used twice. */
 async function checkMap(image: ImageFile, offset: number, blocks: number, allocated: number): Promise<void> {
-  const map = await image.read(offset, Math.min(blocks * 4, TABLE_LIMIT), 'the block map');
-  const seen = new Set<number>();
-  for (let at = 0; at < map.length; at += 4) {
-    const block = map.readUInt32LE(at);
-    if (block >= UNALLOCATED) continue;
-    requireSound(block < allocated, `block ${at / 4} is said to be block ${block} of the file, which has ${allocated}`);
-    requireSound(!seen.has(block), `block ${block} of the file is used twice`);
-    seen.add(block);
+  const parts = await readTable(image, offset, blocks * 4, 4, 'the block map');
+  const seen = seenBefore(parts.reduce((entries, { bytes }) => entries + bytes.length / 4, 0));
+  for (const { first, bytes } of parts) {
+    for (let at = 0; at < bytes.length; at += 4) {
+      const block = bytes.readUInt32LE(at);
+      if (block >= UNALLOCATED) continue;
+      const index = first + at / 4;
+      requireSound(block < allocated, `block ${index} is said to be block ${block} of the file, which has ${allocated}`);
+      // the set knows no zero
+      requireSound(!seen(block + 1), `block ${block} of the file is used twice`);
+    }
   }
 }
 

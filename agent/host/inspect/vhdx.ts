@@ -1,11 +1,14 @@
 import { CisternError } from '../../../shared/errors.ts';
 import { crc32c } from './crc32c.ts';
-import { requireInside, requireSound, TABLE_LIMIT, u64le } from './file.ts';
-import type { ImageFile, Judge } from './file.ts';
+import { requireInside, requireSound, u64le } from './file.ts';
+import type { Bounds, ImageFile, Judge } from './file.ts';
+import { readTable, seenBefore } from './tables.ts';
 import { readMetadata } from './vhdx-metadata.ts';
 import type { Disk } from './vhdx-metadata.ts';
 
 const MIB = 2 ** 20;
+/** What headers, log, metadata and block table of a disk take at most in an honest file. */
+const TABLES = 2 ** 32;
 const BAT = '6677c22d23f600429d64115e9bfd4a08';
 const METADATA = '06a27c8b90479a4bb8fe575f050f886e';
 /** States of a payload block in the BAT ([MS-VHDX] 2.5.1.1). */
@@ -17,29 +20,36 @@ interface Region {
   length: number;
 }
 
-/** Judges a VHDX without parent by its headers, region table, metadata and the first MiB of its block table ([MS-VHDX]). */
+/** Judges a VHDX without parent by its headers, region table, metadata and block table ([MS-VHDX]). */
 export const judgeVhdx: Judge = async (image, maxVirtualSize) => {
   const log = await readLog(image);
   const regions = await readRegions(image);
-  const all = [...regions.values(), log].filter(region => region.length > 0).sort((a, b) => a.offset - b.offset);
-  all.forEach((region, i) => {
-    const { what, offset, length } = region;
+  const metadata = regions.get(METADATA);
+  const bat = regions.get(BAT);
+  requireSound(metadata !== undefined && bat !== undefined, 'the region table lacks metadata or block table');
+  const { size } = image;
+  requireInside({ size, whole: TABLES }, metadata.offset, metadata.length, metadata.what);
+  const disk = await readMetadata(image, metadata.offset, metadata.length, maxVirtualSize);
+  const bounds = { size, whole: TABLES + disk.virtualSize };
+  checkRegions([...regions.values(), log], bounds);
+  await checkBlocks(image, bat, disk, bounds);
+  // behind the signature comes the name of the program that made it, in UTF-16, and then nothing
+  return { virtualSize: disk.virtualSize, quiet: [256, 65536] };
+};
+
+/** Regions lie on whole MiB inside the file, and none on another. */
+function checkRegions(regions: Region[], bounds: Bounds): void {
+  const all = regions.filter(region => region.length > 0).sort((a, b) => a.offset - b.offset);
+  all.forEach(({ what, offset, length }, i) => {
     requireSound(
       offset >= MIB && offset % MIB === 0 && length % MIB === 0,
       `${what} cannot be ${length} bytes at byte ${offset}`,
     );
-    requireInside(offset, length, image.size, what);
+    requireInside(bounds, offset, length, what);
     const before = all[i - 1];
     requireSound(before === undefined || before.offset + before.length <= offset, `${what} lies on ${before?.what}`);
   });
-  const metadata = regions.get(METADATA);
-  const bat = regions.get(BAT);
-  requireSound(metadata !== undefined && bat !== undefined, 'the region table lacks metadata or block table');
-  const disk = await readMetadata(image, metadata.offset, metadata.length, maxVirtualSize);
-  await checkBlocks(image, bat, disk);
-  // behind the signature comes the name of the program that made it, in UTF-16, and then nothing
-  return { virtualSize: disk.virtualSize, quiet: [256, 65536] };
-};
+}
 
 /** The newer of the two headers with a right checksum says where the log is; a log that must be replayed first is refused. */
 async function readLog(image: ImageFile): Promise<Region> {
@@ -85,21 +95,26 @@ async function readRegions(image: ImageFile): Promise<Map<string, Region>> {
   return regions;
 }
 
-/** Every block that is there lies inside the file. After each `chunk` payload entries stands one for a sector bitmap, unused here. */
-async function checkBlocks(image: ImageFile, bat: Region, disk: Disk): Promise<void> {
+/** Every block that is there lies inside the file, no two in one place. After each `chunk` payload entries stands one for a sector bitmap, unused here. */
+async function checkBlocks(image: ImageFile, bat: Region, disk: Disk, bounds: Bounds): Promise<void> {
   const blocks = Math.ceil(disk.virtualSize / disk.blockSize);
   const chunk = (2 ** 23 * disk.sectorSize) / disk.blockSize;
   const entries = blocks + Math.floor((blocks - 1) / chunk);
   requireSound(entries * 8 <= bat.length, `the block table has room for ${bat.length / 8} entries, the disk needs ${entries}`);
-  const table = await image.read(bat.offset, Math.min(entries * 8, TABLE_LIMIT), 'the block table');
-  for (let at = 0; at + 8 <= table.length; at += 8) {
-    if ((at / 8) % (chunk + 1) === chunk) continue;
-    const state = table.readUInt8(at) & 7;
-    if (state === BLOCK_STATE.partiallyPresent) throw new CisternError('IMAGE_BACKING_FILE', `block ${at / 8} needs a parent`);
-    requireSound(state <= 3 || state === BLOCK_STATE.fullyPresent, `block ${at / 8} is in the unknown state ${state}`);
-    if (state !== BLOCK_STATE.fullyPresent) continue;
-    const offset = Math.floor(u64le(table, at) / MIB) * MIB;
-    requireSound(offset >= MIB, `block ${at / 8} lies on the headers`);
-    requireInside(offset, disk.blockSize, image.size, `block ${at / 8}`);
+  const parts = await readTable(image, bat.offset, entries * 8, 8, 'the block table');
+  const seen = seenBefore(parts.reduce((all, { bytes }) => all + bytes.length / 8, 0));
+  for (const { first, bytes } of parts) {
+    for (let at = 0; at + 8 <= bytes.length; at += 8) {
+      const index = first + at / 8;
+      if (index % (chunk + 1) === chunk) continue;
+      const state = bytes.readUInt8(at) & 7;
+      if (state === BLOCK_STATE.partiallyPresent) throw new CisternError('IMAGE_BACKING_FILE', `block ${index} needs a parent`);
+      requireSound(state <= 3 || state === BLOCK_STATE.fullyPresent, `block ${index} is in the unknown state ${state}`);
+      if (state !== BLOCK_STATE.fullyPresent) continue;
+      const offset = Math.floor(u64le(bytes, at) / MIB) * MIB;
+      requireSound(offset >= MIB, `block ${index} lies on the headers`);
+      requireInside(bounds, offset, disk.blockSize, `block ${index}`);
+      requireSound(!seen(offset), `block ${index} at byte ${offset} is used twice`);
+    }
   }
 }

@@ -7,13 +7,16 @@ const ONE_SPARSE = /^\s*(?:RW|RDONLY)\s+\d+\s+SPARSE\s+"([^"]*)"\s*$/;
 
 /**
  * The text inside a VMDK: one sparse extent, no other file, no parent. The extent's name is the one that the file had where it was
- * made; qemu does not open it for these types, and a name in another folder is refused all the same.
+ * made; qemu does not open it for these types, and one in another folder is refused all the same.
  */
 export function checkDescriptor(text: string): void {
   checkNoParent(text);
+  checkNoPath(text);
   const lines = (text.split('\0', 1)[0] ?? '').split(/\r?\n/);
   const kinds = lines.filter(line => line.includes('createType'));
   const kind = /^\s*createType\s*=\s*"([^"]*)"\s*$/.exec(kinds[0] ?? '')?.[1];
+  if (kinds.length === 0)
+    throw new CisternError('IMAGE_EXTENTS', 'it has an empty descriptor: it is a part of a VMDK of several files');
   requireSound(kinds.length === 1 && kind !== undefined, 'the descriptor does not say its createType once');
   if (!WHOLE.includes(kind)) throw new CisternError('IMAGE_EXTENTS', `it is a VMDK of type ${quote(kind)}`);
   const extents = lines.filter(line => EXTENT.test(line));
@@ -21,7 +24,12 @@ export function checkDescriptor(text: string): void {
   const extent = extents[0] ?? '';
   const name = ONE_SPARSE.exec(extent)?.[1];
   if (name === undefined) throw new CisternError('IMAGE_EXTENTS', `its extent is ${quote(extent)}`);
-  if (/[/\\]/.test(name)) throw new CisternError('IMAGE_EXTENTS', `its extent is in another folder: ${quote(name)}`);
+}
+
+/** IMAGE_EXTENT_PATH where an extent is named with a folder: no honest writer has to leave the one that the descriptor is in. */
+export function checkNoPath(text: string): void {
+  const extent = text.split(/\r?\n/).find(line => EXTENT.test(line) && /"[^"]*[/\\]/.test(line));
+  if (extent !== undefined) throw new CisternError('IMAGE_EXTENT_PATH', `its extent is in another folder: ${quote(extent)}`);
 }
 
 /** IMAGE_BACKING_FILE where the text names a parent; both ways of naming one are looked for anywhere in it. */

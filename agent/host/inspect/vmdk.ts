@@ -1,6 +1,7 @@
 import { CisternError } from '../../../shared/errors.ts';
-import { isPowerOfTwo, requireInside, requireSize, requireSound, TABLE_LIMIT, u64le } from './file.ts';
-import type { ImageFile, Judge } from './file.ts';
+import { isPowerOfTwo, requireInside, requireSize, requireSound, u64le } from './file.ts';
+import type { Bounds, ImageFile, Judge } from './file.ts';
+import { readTable, seenBefore } from './tables.ts';
 import { checkDescriptor, checkNoParent } from './vmdk-descriptor.ts';
 
 const SECTOR = 512;
@@ -11,6 +12,9 @@ const FOOTER_MARKER = 3;
 /** The largest grain and grain directory that qemu opens (block/vmdk.c). */
 const MAX_GRAIN = 0x20_0000;
 const MAX_DIRECTORY = 32 * 2 ** 20;
+const MAX_DESCRIPTOR = 2 ** 20;
+/** Twice the disk and this much is more than directories, tables and markers make of it. */
+const SLACK = 2 ** 26;
 /** How many grain tables are looked at from either end of the disk, 2 KiB each: all of a disk of 16 GiB, where grains have 64 KiB. */
 const TABLES_READ = 256;
 
@@ -37,15 +41,17 @@ export const judgeVmdk: Judge = async (image, maxVirtualSize) => {
     );
   }
   const { descriptorAt, descriptorSectors } = first;
-  requireSound(descriptorSectors * SECTOR <= TABLE_LIMIT, `the descriptor has ${descriptorSectors} sectors`);
+  requireSound(descriptorSectors * SECTOR <= MAX_DESCRIPTOR, `the descriptor has ${descriptorSectors} sectors`);
+  requireSize(first.capacity * SECTOR, maxVirtualSize);
+  const bounds = { size: image.size, whole: 2 * first.capacity * SECTOR + SLACK };
+  requireInside(bounds, descriptorAt * SECTOR, descriptorSectors * SECTOR, 'the descriptor');
   const text = await image.read(descriptorAt * SECTOR, descriptorSectors * SECTOR, 'the descriptor');
   checkDescriptor(text.toString('latin1'));
   // qemu looks for a parent in the 20 sectors behind the header, wherever the header says that the descriptor is.
   const near = await image.read(SECTOR, Math.min(20 * SECTOR, image.size - SECTOR), 'the sectors behind the header');
   checkNoParent(near.toString('latin1').split('\0', 1)[0] ?? '');
   const header = first.directoryAt === AT_END ? await readFooter(image, first) : first;
-  requireSize(header.capacity * SECTOR, maxVirtualSize);
-  await checkDirectories(image, header);
+  await checkDirectories(image, header, bounds);
   return { virtualSize: header.capacity * SECTOR, quiet: [79, SECTOR] };
 };
 
@@ -90,23 +96,28 @@ async function readFooter(image: ImageFile, first: SparseHeader): Promise<Sparse
   return footer;
 }
 
-async function checkDirectories(image: ImageFile, header: SparseHeader): Promise<void> {
+/** The grain directories lie inside the file, and so do the tables and the grains of the one that is read; no table is there twice. */
+async function checkDirectories(image: ImageFile, header: SparseHeader, bounds: Bounds): Promise<void> {
   const entries = Math.ceil(header.capacity / (header.grain * header.tableEntries));
   requireSound(entries <= MAX_DIRECTORY, `the grain directory has ${entries} entries`);
-  requireInside(header.dataAt * SECTOR, 0, image.size, 'the first grain');
+  requireInside(bounds, header.dataAt * SECTOR, 0, 'the first grain');
   const directories = [header.directoryAt];
+  // qemu reads only the entries of the first one, but loads both
   if ((header.flags & FLAG.redundantDirectory) !== 0) directories.push(header.redundantAt);
   for (const at of directories) {
     requireSound(at > 0, 'a grain directory cannot lie on the header');
-    requireInside(at * SECTOR, entries * 4, image.size, 'a grain directory');
-    const directory = await image.read(at * SECTOR, Math.min(entries * 4, TABLE_LIMIT), 'a grain directory');
-    const tables = sectorsOf(directory);
-    tables.forEach(table => requireInside(table * SECTOR, header.tableEntries * 4, image.size, 'a grain table'));
-    if (at !== header.directoryAt) continue;
-    for (const table of new Set([...tables.slice(0, TABLES_READ), ...tables.slice(-TABLES_READ)])) {
-      const grains = sectorsOf(await image.read(table * SECTOR, header.tableEntries * 4, 'a grain table'));
-      grains.forEach(grain => requireInside(grain * SECTOR, 1, image.size, 'a grain'));
-    }
+    requireInside(bounds, at * SECTOR, entries * 4, 'a grain directory');
+  }
+  const parts = await readTable(image, header.directoryAt * SECTOR, entries * 4, 4, 'the grain directory');
+  const tables = parts.flatMap(({ bytes }) => sectorsOf(bytes));
+  const seen = seenBefore(tables.length);
+  for (const table of tables) {
+    requireInside(bounds, table * SECTOR, header.tableEntries * 4, 'a grain table');
+    requireSound(!seen(table), `the grain table at sector ${table} is used twice`);
+  }
+  for (const table of new Set([...tables.slice(0, TABLES_READ), ...tables.slice(-TABLES_READ)])) {
+    const grains = sectorsOf(await image.read(table * SECTOR, header.tableEntries * 4, 'a grain table'));
+    grains.forEach(grain => requireInside(bounds, grain * SECTOR, 1, 'a grain'));
   }
 }
 
