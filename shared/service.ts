@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
+import { flushCompileCache } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { parseArgs } from 'node:util';
 import type { z } from 'zod';
@@ -81,6 +82,8 @@ export async function runService<T extends z.ZodObject>(service: Service<T>): Pr
     };
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(signal));
     await systemd.ready(`Serving ${running.url}`);
+    // where compiled code is kept (NODE_COMPILE_CACHE), it is kept now: a process that crashes later could not
+    flushCompileCache();
   } catch (error) {
     const { code, detail, action } = toProblem(error);
     process.stderr.write(`${service.name}: ${code}: ${detail}\n${action}\n`);

@@ -98,7 +98,7 @@ function ofSize(folder: string, row: Rows[number]): string[] {
 function inStore(read: Read, id: string, root: string): string[] {
   const images = read('select image_id from replicas where backup_storage_id = ?', id).map(row => row.image_id!);
   const found = list(join(root, 'images'));
-  const whole = (image: string) => list(join(root, 'images', image)).join() === 'image.qcow2,manifest.json';
+  const whole = (image: string) => /^image\.(qcow2|raw),manifest\.json$/.test(list(join(root, 'images', image)).join());
   return [
     ...compare(`${root}: images/`, images, found),
     ...compare(`${root}: `, [], list(root).filter(name => name !== 'images')), // prettier-ignore
