@@ -1,7 +1,7 @@
 import express, { type Express } from 'express';
 import { agentRoutes } from '../shared/contract/agent.ts';
 import type { Facts } from '../shared/model.ts';
-import { requireToken } from '../shared/http/auth.ts';
+import { NOBODY, requireToken } from '../shared/http/auth.ts';
 import { bindErrors, bindRoutes, type RouteContext } from '../shared/http/bind.ts';
 import type { Logger } from '../shared/log.ts';
 import type { Metrics } from './metrics.ts';
@@ -56,7 +56,7 @@ export function createApp({ token, runner, registry, metrics, facts, setControll
         res.type(metrics.contentType).send(text);
       },
     },
-    { authenticate: requireToken(token), bodyLimit: BODY_LIMIT },
+    { authenticate: requireToken(token, { ...NOBODY, name: 'controller', role: 'controller' }), bodyLimit: BODY_LIMIT },
   );
   bindErrors(app, (error, req) => log.error({ err: error, method: req.method, path: req.path }, 'a request failed unexpectedly'));
   return app;

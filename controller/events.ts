@@ -5,7 +5,8 @@ import type { Reader, Trx } from './db/database.ts';
 
 /** The log of what happened, kept in the database and followed by event streams. */
 export interface Events {
-  append(trx: Trx, type: string, resource: ResourceRef | null, message: string): Promise<void>;
+  /** `by`: name of the token that it was asked for with. */
+  append(trx: Trx, type: string, resource: ResourceRef | null, message: string, by?: string): Promise<void>;
   /** Events after `seq`, oldest first. */
   list(db: Reader, after: number, limit: number): Promise<Event[]>;
   /** Calls `listener` after commits that may have added events; returns how to stop. */
@@ -19,7 +20,7 @@ export function createEvents(): Events {
   emitter.setMaxListeners(0);
   let dirty = false;
   return {
-    async append(trx, type, resource, message) {
+    async append(trx, type, resource, message, by) {
       dirty = true;
       await trx
         .insertInto('events')
@@ -30,6 +31,7 @@ export function createEvents(): Events {
           resource_id: resource?.id ?? null,
           message,
           elapsed: elapsedNow(),
+          asked_by: by ?? null,
         })
         .execute();
     },
@@ -41,6 +43,7 @@ export function createEvents(): Events {
         type: row.type,
         resource: row.resource_kind === null ? null : ({ kind: row.resource_kind, id: row.resource_id! } as ResourceRef),
         message: row.message,
+        by: row.asked_by,
       }));
     },
     onChange(listener) {

@@ -15,6 +15,7 @@ import { createEngine } from './operations/engine.ts';
 import { startSchedules } from './policy/schedules.ts';
 import { openSecrets } from './secrets.ts';
 import type { Services } from './services.ts';
+import { openTokens } from './tokens.ts';
 import { WORKFLOWS } from './workflows/registry.ts';
 
 export interface RunningController extends Running {
@@ -44,11 +45,22 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
   );
   const lastId = await db.read.selectFrom('operations').select('id').orderBy('id', 'desc').limit(1).executeTakeFirst();
   if (lastId) newIdsAfter(lastId.id);
+  const tokens = undo.adopt(await openTokens(db, token), opened => opened.close());
   let url = '';
   const fleet = createFleet(db, secrets, config.taskRetrySeconds);
-  const services: Services = { config, log, db, secrets, events, metrics, fleet, publicUrl: () => config.publicUrl ?? url };
+  const services: Services = {
+    config,
+    log,
+    db,
+    secrets,
+    tokens,
+    events,
+    metrics,
+    fleet,
+    publicUrl: () => config.publicUrl ?? url,
+  };
   const engine = undo.adopt(createEngine(services, WORKFLOWS), e => e.stop());
-  const server = undo.use(await serve(createApp({ services, engine, version: VERSION }, token), config));
+  const server = undo.use(await serve(createApp({ services, engine, version: VERSION }), config));
   url = server.url;
   const stopping = new AbortController();
   const heartbeats = keepHeartbeats(services, stopping.signal);

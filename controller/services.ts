@@ -5,6 +5,7 @@ import type { Events } from './events.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import type { Metrics } from './metrics.ts';
 import type { Secrets } from './secrets.ts';
+import type { Tokens } from './tokens.ts';
 
 /** What the parts of the controller share; made once in `main.ts`. */
 export interface Services {
@@ -12,6 +13,7 @@ export interface Services {
   log: Logger;
   db: Database;
   secrets: Secrets;
+  tokens: Tokens;
   events: Events;
   fleet: Fleet;
   metrics: Metrics;

@@ -20,6 +20,16 @@ export const State = z.enum(['enabled', 'maintenance', 'disabled']);
 export type Status = z.infer<typeof Status>;
 export type State = z.infer<typeof State>;
 
+/** What a token lets its holder do, each more than the one before: look; daily work; hosts, clusters, storages and tokens. */
+export const Role = z.enum(['reader', 'operator', 'admin']).meta({
+  description:
+    'reader: sees everything; operator: also images, volumes, cache and operations; admin: also hosts, clusters, storages and tokens',
+});
+export type Role = z.infer<typeof Role>;
+
+/** Who asked for something. */
+const By = z.string().nullable().describe('name of the token that it was asked for with; null: cistern itself did');
+
 /** What a driver on an agent offers: its type, whether hosts share one such pool, and the JSON Schema of its configuration. */
 export const DriverFacts = z.object({
   type: z.string(),
@@ -200,7 +210,16 @@ export const Volume = z
   .meta({ id: 'Volume' });
 export type Volume = z.infer<typeof Volume>;
 
-export const ResourceKind = z.enum(['host', 'cluster', 'primary-storage', 'backup-storage', 'image', 'volume', 'operation']);
+export const ResourceKind = z.enum([
+  'host',
+  'cluster',
+  'primary-storage',
+  'backup-storage',
+  'image',
+  'volume',
+  'operation',
+  'token',
+]);
 export const ResourceRef = z.object({ kind: ResourceKind, id: Id });
 export type ResourceRef = z.infer<typeof ResourceRef>;
 
@@ -229,6 +248,7 @@ export const Operation = z
     progress: Progress.nullable(),
     error: Problem.nullable(),
     retryOf: Id.nullable(),
+    by: By,
     createdAt: Time,
     finishedAt: Time.nullable(),
   })
@@ -244,6 +264,20 @@ export const Event = z
     type: z.string().describe('such as operation.succeeded or host.disconnected'),
     resource: ResourceRef.nullable(),
     message: z.string(),
+    by: By,
   })
   .meta({ id: 'Event' });
 export type Event = z.infer<typeof Event>;
+
+/** A token of the API as it is listed: what it opens with is shown once, when it is made, and kept only as a hash. */
+export const Token = z
+  .object({
+    id: Id,
+    name: Name,
+    role: Role,
+    expiresAt: Time.nullable().describe('null: when it is deleted'),
+    createdAt: Time,
+    by: By,
+  })
+  .meta({ id: 'Token' });
+export type Token = z.infer<typeof Token>;

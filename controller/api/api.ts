@@ -1,7 +1,7 @@
 import type { controllerRoutes } from '../../shared/contract/controller.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { RouteContext, RouteHandlers } from '../../shared/http/bind.ts';
-import type { Operation } from '../../shared/model.ts';
+import type { Operation, Role } from '../../shared/model.ts';
 import type { Engine } from '../operations/engine.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import type { Services } from '../services.ts';
@@ -24,11 +24,12 @@ export async function startOperation<R, P>(
   api: Api,
   workflow: Workflow<R, P>,
   request: R,
-  { req, res }: RouteContext,
+  context: RouteContext,
 ): Promise<Operation> {
-  const idempotencyKey = keyOf(req.headers['idempotency-key']);
-  const operation = await api.engine.start(workflow, request, { idempotencyKey });
-  return answer(api, operation, { req, res });
+  const idempotencyKey = keyOf(context.req.headers['idempotency-key']);
+  const asked = { by: context.caller.name, role: context.route.role as Role };
+  const operation = await api.engine.start(workflow, request, { ...asked, idempotencyKey });
+  return answer(api, operation, context);
 }
 
 /** The operation as it is, or as it is once the time that the client prefers to wait is over. */

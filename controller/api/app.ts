@@ -3,7 +3,7 @@ import express, { type Express, type Request } from 'express';
 import { controllerRoutes } from '../../shared/contract/controller.ts';
 import { reportRoutes } from '../../shared/contract/operations.ts';
 import { CisternError } from '../../shared/errors.ts';
-import { bearerOf, requireToken, tokenHash } from '../../shared/http/auth.ts';
+import { bearerOf, type Caller, NOBODY, tokenHash } from '../../shared/http/auth.ts';
 import { bindErrors, bindRoutes } from '../../shared/http/bind.ts';
 import { openApi } from '../../shared/http/openapi.ts';
 import type { Api } from './api.ts';
@@ -13,10 +13,11 @@ import { imageHandlers } from './images.ts';
 import { scrape } from './metrics.ts';
 import { operationHandlers } from './operations.ts';
 import { backupStorageHandlers, cacheHandlers, primaryStorageHandlers } from './storages.ts';
+import { tokenHandlers } from './tokens.ts';
 import { volumeHandlers } from './volumes.ts';
 
 /** The controller's HTTP side: its API for people, and the reports of agents, each with their own tokens. */
-export function createApp(api: Api, token: string): Express {
+export function createApp(api: Api): Express {
   const { services } = api;
   const app = express();
   app.disable('x-powered-by');
@@ -46,6 +47,7 @@ export function createApp(api: Api, token: string): Express {
       ...imageHandlers(api),
       ...volumeHandlers(api),
       ...operationHandlers(api),
+      ...tokenHandlers(api),
       healthz: () => ({ status: 'ok' as const, version: api.version }),
       metrics: async (_input, { res }) => void res.type(services.metrics.registry.contentType).send(await scrape(services)),
       discovery: async () => {
@@ -70,7 +72,7 @@ export function createApp(api: Api, token: string): Express {
       openapi: (_input, { res }) => void res.type('application/json').send(JSON.stringify(document)),
       docs: (_input, { res }) => void res.type('text/html').send(page),
     },
-    { authenticate: requireToken(token) },
+    { authenticate: services.tokens.authenticate },
   );
   bindReports(app, api);
   bindErrors(app, (error, req) =>
@@ -81,7 +83,7 @@ export function createApp(api: Api, token: string): Express {
 
 /** The reports of agents: each host has a token of its own and may speak only for itself. */
 function bindReports(app: Express, { services }: Api): void {
-  const authenticate = async (req: Request): Promise<void> => {
+  const authenticate = async (req: Request): Promise<Caller> => {
     const given = bearerOf(req);
     if (!given) throw new CisternError('UNAUTHORIZED', 'the request has no bearer token');
     const hash = tokenHash(given);
@@ -92,15 +94,14 @@ function bindReports(app: Express, { services }: Api): void {
       .executeTakeFirst();
     if (!host || !timingSafeEqual(Buffer.from(host.report_hash, 'hex'), hash))
       throw new CisternError('UNAUTHORIZED', 'the bearer token is not that of a host');
-    reporters.set(req, host.id);
+    return { ...NOBODY, name: host.id, role: 'host' };
   };
-  const reporters = new WeakMap<Request, string>();
   bindRoutes(
     app,
     reportRoutes,
     {
-      postReports({ body }, { req }) {
-        const hostId = reporters.get(req)!;
+      postReports({ body }, { caller }) {
+        const hostId = caller.name;
         if (body.hostId !== hostId)
           throw new CisternError('UNAUTHORIZED', `the token belongs to another host than ${body.hostId}`);
         return { acked: services.fleet.take(hostId, body) };

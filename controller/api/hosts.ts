@@ -31,14 +31,20 @@ export function hostHandlers(api: Api): Handlers<Keys> {
     },
     getHost: async ({ params }) => toHost(await findHost(db.read, params.ref)),
     addHost: ({ body }, context) => startOperation(api, addHost, body, context),
-    updateHost: async ({ params, body }) =>
+    updateHost: async ({ params, body }, { caller }) =>
       db.write(async trx => {
         const host = await findHost(trx, params.ref);
         if (body.name !== undefined && body.name !== host.name) await claimName(trx, 'hosts', 'host', body.name);
         const set = { name: body.name ?? host.name, state: body.state ?? host.state };
         await trx.updateTable('hosts').set(set).where('id', '=', host.id).execute();
         if (set.state !== host.state)
-          await events.append(trx, `host.${set.state}`, { kind: 'host', id: host.id }, `host ${set.name} is now ${set.state}`);
+          await events.append(
+            trx,
+            `host.${set.state}`,
+            { kind: 'host', id: host.id },
+            `host ${set.name} is now ${set.state}`,
+            caller.name,
+          );
         return toHost({ ...host, ...set });
       }),
     reconnectHost: ({ params }, context) => startOperation(api, reconnectHost, params, context),

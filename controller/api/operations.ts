@@ -31,9 +31,13 @@ export function operationHandlers(api: Api): Handlers<Keys> {
     },
     getOperation: ({ params, query }, { res }) =>
       query.wait ? engine.wait(params.ref, query.wait, closed(res)) : engine.get(params.ref),
-    cancelOperation: ({ params }) => engine.cancel(params.ref),
+    cancelOperation: ({ params }, { caller }) => engine.cancel(params.ref, caller),
     retryOperation: async ({ params }, context) =>
-      answer(api, await engine.retry(params.ref, { idempotencyKey: keyOf(context.req.headers['idempotency-key']) }), context),
+      answer(
+        api,
+        await engine.retry(params.ref, context.caller, { idempotencyKey: keyOf(context.req.headers['idempotency-key']) }),
+        context,
+      ),
 
     async operationEvents({ params }, { res }) {
       const id = (await engine.get(params.ref)).id;

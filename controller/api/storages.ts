@@ -39,7 +39,7 @@ export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
     },
     getPrimaryStorage: async ({ params }) => toPrimaryStorage(db.read, await findPrimaryStorage(db.read, params.ref)),
     addPrimaryStorage: ({ body }, context) => startOperation(api, addPrimaryStorage, body, context),
-    updatePrimaryStorage: ({ params, body }) =>
+    updatePrimaryStorage: ({ params, body }, { caller }) =>
       db.write(async trx => {
         const row = await findPrimaryStorage(trx, params.ref);
         if (body.name !== undefined && body.name !== row.name)
@@ -56,6 +56,7 @@ export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
             `primary-storage.${set.state}`,
             { kind: 'primary-storage', id: row.id },
             `primary storage ${set.name} is now ${set.state}`,
+            caller.name,
           );
         return toPrimaryStorage(trx, { ...row, ...set });
       }),
@@ -145,7 +146,7 @@ export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
     },
     getBackupStorage: async ({ params }) => toBackupStorage(await findBackupStorage(db.read, params.ref)),
     addBackupStorage: ({ body }, context) => startOperation(api, addBackupStorage, body, context),
-    updateBackupStorage: ({ params, body }) =>
+    updateBackupStorage: ({ params, body }, { caller }) =>
       db.write(async trx => {
         const row = await findBackupStorage(trx, params.ref);
         if (body.name !== undefined && body.name !== row.name)
@@ -158,6 +159,7 @@ export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
             `backup-storage.${set.state}`,
             { kind: 'backup-storage', id: row.id },
             `backup storage ${set.name} is now ${set.state}`,
+            caller.name,
           );
         return toBackupStorage({ ...row, ...set });
       }),

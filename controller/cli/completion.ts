@@ -1,7 +1,7 @@
 import type { Command, Option } from 'commander';
 
 /** What completes a placeholder: names of the API's things, files, or fixed words. Placeholders that are none of these complete nothing. */
-const NOUNS = ['host', 'cluster', 'primary-storage', 'backup-storage', 'image', 'volume', 'operation'];
+const NOUNS = ['host', 'cluster', 'primary-storage', 'backup-storage', 'image', 'volume', 'operation', 'token'];
 export type Completion = { names: string } | { files: true } | { words: readonly string[] } | undefined;
 
 /** One command as the shells need it. */

@@ -50,6 +50,7 @@ export const NAMED = {
   'backup-storage': (client, query) => client.listBackupStorages({ query }),
   image: (client, query) => client.listImages({ query }),
   volume: (client, query) => client.listVolumes({ query }),
+  token: (client, query) => client.listTokens({ query }),
 } satisfies Record<
   string,
   (client: ControllerClient, query: { limit: number; cursor?: string }) => Promise<Page<{ id: string; name: string }>>

@@ -9,6 +9,7 @@ import { addImageCommands } from './commands/image.ts';
 import { addOperationCommands } from './commands/operation.ts';
 import { addPrimaryStorageCommands } from './commands/primary-storage.ts';
 import { addStatusCommand } from './commands/status.ts';
+import { addTokenCommands } from './commands/token.ts';
 import { addTrashCommands } from './commands/trash.ts';
 import { addVersionCommand, cliVersion } from './commands/version.ts';
 import { addVolumeCommands } from './commands/volume.ts';
@@ -54,6 +55,7 @@ export function buildProgram(runtime: Runtime): Command {
     addTrashCommands,
     addOperationCommands,
     addEventCommands,
+    addTokenCommands,
   ];
   for (const add of [...nouns, addCompletionCommands, addVersionCommand]) add(runtime, program);
   for (const noun of program.commands) finishCommands(runtime, noun);

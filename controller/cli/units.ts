@@ -40,6 +40,17 @@ export function parseRatio(text: string): number {
   return value;
 }
 
+const SPANS = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** An end as typed, a time span from now (`12h`, `90d`) or a time (`2027-01-31T00:00:00Z`), as RFC 3339. Throws InvalidArgumentError. */
+export function parseEnd(text: string): string {
+  const span = /^(\d{1,5})([smhd])$/.exec(text);
+  const time = span ? Date.now() + Number(span[1]) * SPANS[span[2] as keyof typeof SPANS] * 1000 : Date.parse(text);
+  if (Number.isNaN(time) || (!span && !/^\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:\d\d)$/.test(text)))
+    throw new InvalidArgumentError('a time span such as 12h or 90d, or a time such as 2027-01-31T00:00:00Z.');
+  return new Date(time).toISOString();
+}
+
 /** Bytes for people, in binary units with up to one decimal: `512 B`, `1.5 GiB`; `-` where it is not known. */
 export function formatBytes(bytes: number | null | undefined): string {
   if (bytes === null || bytes === undefined) return '-';

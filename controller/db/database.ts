@@ -3,6 +3,7 @@ import { CisternError } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
 import { statements } from './migrations/001-start.ts';
 import { statements as time } from './migrations/002-time.ts';
+import { statements as access } from './migrations/003-access.ts';
 import type { Tables } from './schema.ts';
 import { sqliteDialect } from './sqlite.ts';
 
@@ -33,7 +34,7 @@ interface Job {
   settle(failure?: unknown): void;
 }
 
-const MIGRATIONS: Record<string, readonly string[]> = { '001-start': statements, '002-time': time };
+const MIGRATIONS: Record<string, readonly string[]> = { '001-start': statements, '002-time': time, '003-access': access };
 
 /** Opens the controller's database and brings its schema up to date. `onCommit` is told how long each shared commit took. */
 export async function openDatabase(

@@ -49,10 +49,16 @@ export async function findVolume(db: Reader, ref: string): Promise<Row<'volumes'
   return row;
 }
 
+export async function findToken(db: Reader, ref: string): Promise<Row<'tokens'>> {
+  const row = await db.selectFrom('tokens').selectAll().where(by(ref), '=', ref).executeTakeFirst();
+  if (!row) throw missing('token', ref);
+  return row;
+}
+
 /** Throws NAME_TAKEN or, for names that look like ids, BAD_REQUEST. */
 export async function claimName(
   db: Reader,
-  table: 'clusters' | 'hosts' | 'primary_storages' | 'backup_storages' | 'images' | 'volumes',
+  table: 'clusters' | 'hosts' | 'primary_storages' | 'backup_storages' | 'images' | 'volumes' | 'tokens',
   noun: string,
   name: string,
 ): Promise<void> {

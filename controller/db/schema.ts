@@ -1,5 +1,5 @@
 import type { Generated, Selectable } from 'kysely';
-import type { ImageFormat, Media, OperationState, State, Status } from '../../shared/model.ts';
+import type { ImageFormat, Media, OperationState, Role, State, Status } from '../../shared/model.ts';
 
 /** Text columns named `..._json` hold JSON; times are RFC 3339 text; ids are text. A host_id of '' means: all hosts share it. */
 export interface Tables {
@@ -115,6 +115,10 @@ export interface Tables {
     retry_of: string | null;
     idempotency_key: string | null;
     request_hash: string | null;
+    /** Name of the token that it was asked for with; null: the controller did by itself. */
+    asked_by: string | null;
+    /** What a token needs to cancel it or to start it again: as for what started it. */
+    role: Role;
     created_at: string;
     finished_at: string | null;
     finished_elapsed: number | null;
@@ -138,6 +142,17 @@ export interface Tables {
     resource_id: string | null;
     message: string;
     elapsed: number | null;
+    asked_by: string | null;
+  };
+  tokens: {
+    id: string;
+    name: string;
+    role: Role;
+    /** SHA-256 in hex of what it opens with, which is 256 random bits. */
+    hash: string;
+    expires_at: string | null;
+    created_at: string;
+    made_by: string | null;
   };
   migrations: { name: string; applied_at: string };
 }

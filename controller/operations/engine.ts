@@ -1,11 +1,13 @@
 import { EventEmitter } from 'node:events';
 import { CisternError, type Problem, toProblem } from '../../shared/errors.ts';
+import type { Caller } from '../../shared/http/auth.ts';
 import { newId } from '../../shared/id.ts';
-import type { Operation, OperationState } from '../../shared/model.ts';
+import type { Operation, OperationState, Role } from '../../shared/model.ts';
 import { elapsedNow } from '../db/elapsed.ts';
 import type { Trx } from '../db/database.ts';
 import type { Row } from '../db/schema.ts';
 import type { Services } from '../services.ts';
+import { includes } from '../tokens.ts';
 import { isEnded, type Live, readSteps, STEP_ORDER, toOperation } from './journal.ts';
 import { createLocks } from './locks.ts';
 import { createRun, isShutdown, SHUTDOWN } from './run.ts';
@@ -20,6 +22,10 @@ const RETRY_MS = 5000;
 export interface StartOptions {
   idempotencyKey?: string;
   retryOf?: string;
+  /** Name of the token that it is asked for with; else it is the controller's own work. */
+  by?: string;
+  /** What a token needs to cancel it or to start it again. */
+  role?: Role;
 }
 
 /** Runs durable operations: accepts, journals, cancels, undoes, and takes up again what an earlier process left. */
@@ -29,8 +35,9 @@ export interface Engine {
   list(rows: Row<'operations'>[]): Promise<Operation[]>;
   /** The operation once it has ended, or as it is after `seconds`. */
   wait(id: string, seconds: number, signal?: AbortSignal): Promise<Operation>;
-  cancel(id: string): Promise<Operation>;
-  retry(id: string, options: StartOptions): Promise<Operation>;
+  /** FORBIDDEN where the caller's role is less than that of who started it. */
+  cancel(id: string, caller: Caller): Promise<Operation>;
+  retry(id: string, caller: Caller, options: StartOptions): Promise<Operation>;
   /** Calls `listener` at changes of an operation's state, step or progress; returns how to stop. */
   watch(id: string, listener: () => void): () => void;
   /** Takes up the operations that an earlier process left. */
@@ -48,6 +55,15 @@ interface Running {
 }
 
 const CANCELLED = () => new CisternError('CANCELLED', 'the operation was cancelled');
+
+/** An operation is in the hands of those who could have started it: no operator cancels or repeats what an admin did. */
+function mayChange(row: Row<'operations'>, caller: Caller): void {
+  if (includes(caller.role, row.role)) return;
+  throw new CisternError(
+    'FORBIDDEN',
+    `changing a ${row.kind} operation needs the role ${row.role}; the token "${caller.name}" has the role ${caller.role}`,
+  );
+}
 
 export function createEngine(services: Services, workflows: readonly Workflow<never, never>[]): Engine {
   const { db, events, metrics, log } = services;
@@ -184,7 +200,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
         .execute();
       await locks.release(trx, row.id);
       await trx.deleteFrom('reservations').where('operation_id', '=', row.id).execute();
-      await events.append(trx, `operation.${state}`, { kind: 'operation', id: row.id }, message);
+      await events.append(trx, `operation.${state}`, { kind: 'operation', id: row.id }, message, row.asked_by ?? undefined);
     });
     locks.released();
     metrics.operations.inc({ kind: row.kind, state });
@@ -239,6 +255,8 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
           retry_of: options.retryOf ?? null,
           idempotency_key: options.idempotencyKey ?? null,
           request_hash: requestHash,
+          asked_by: options.by ?? null,
+          role: options.role ?? 'operator',
           created_at: new Date().toISOString(),
           finished_at: null,
           finished_elapsed: null,
@@ -273,19 +291,24 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
         check();
       });
     },
-    async cancel(id) {
+    async cancel(id, caller) {
       const row = await find(id);
+      mayChange(row, caller);
       if (isEnded(row.state)) throw new CisternError('WRONG_STATE', `operation ${id} has ended already: it is ${row.state}`);
       if (row.state === 'running' || row.state === 'queued') {
-        const changed = await db.write(trx =>
-          trx
+        const changed = await db.write(async trx => {
+          const { numUpdatedRows } = await trx
             .updateTable('operations')
             .set({ state: 'cancelling' })
             .where('id', '=', id)
             .where('state', 'in', ['running', 'queued'])
-            .executeTakeFirst(),
-        );
-        if (changed.numUpdatedRows > 0n) {
+            .executeTakeFirst();
+          if (numUpdatedRows === 0n) return false;
+          const words = `${row.kind} is to be cancelled`;
+          await events.append(trx, 'operation.cancelling', { kind: 'operation', id }, words, caller.name);
+          return true;
+        });
+        if (changed) {
           const waiting = queue.find(other => other.id === id);
           if (waiting) waiting.state = 'cancelling';
           running.get(id)?.abort.abort(CANCELLED());
@@ -293,13 +316,19 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       }
       return get(id);
     },
-    async retry(id, options) {
+    async retry(id, caller, options) {
       const row = await find(id);
+      mayChange(row, caller);
       if (row.state !== 'failed' && row.state !== 'cancelled')
         throw new CisternError('WRONG_STATE', `operation ${id} is ${row.state}; only a failed or cancelled one can be retried`);
       const workflow = byKind.get(row.kind) as Workflow<unknown, unknown> | undefined;
       if (!workflow) throw new CisternError('WRONG_STATE', `this version does not know operations of the kind ${row.kind}`);
-      return engine.start(workflow, services.secrets.open<unknown>(row.request_sealed), { ...options, retryOf: id });
+      return engine.start(workflow, services.secrets.open<unknown>(row.request_sealed), {
+        ...options,
+        retryOf: id,
+        by: caller.name,
+        role: row.role,
+      });
     },
     watch(id, listener) {
       changes.on(id, listener);

@@ -34,6 +34,7 @@ export function toOperation(row: Row<'operations'>, steps: Row<'steps'>[], live?
     progress: isEnded(row.state) ? null : (live?.progress ?? null),
     error: row.error_json === null ? null : (JSON.parse(row.error_json) as Problem),
     retryOf: row.retry_of,
+    by: row.asked_by,
     createdAt: row.created_at,
     finishedAt: row.finished_at,
   };

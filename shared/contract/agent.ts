@@ -11,6 +11,7 @@ export const agentRoutes = routes({
   createTask: {
     method: 'post',
     path: '/v1/tasks',
+    role: 'controller',
     tag: 'tasks',
     summary: 'Start a task',
     description: 'The controller chooses the id; the same id sent twice returns the report of the first one.',
@@ -21,6 +22,7 @@ export const agentRoutes = routes({
   listTasks: {
     method: 'get',
     path: '/v1/tasks',
+    role: 'controller',
     tag: 'tasks',
     summary: 'List tasks that run or ended lately',
     status: 200,
@@ -29,6 +31,7 @@ export const agentRoutes = routes({
   getTask: {
     method: 'get',
     path: '/v1/tasks/:id',
+    role: 'controller',
     tag: 'tasks',
     summary: 'Show a task',
     params: task,
@@ -38,6 +41,7 @@ export const agentRoutes = routes({
   cancelTask: {
     method: 'delete',
     path: '/v1/tasks/:id',
+    role: 'controller',
     tag: 'tasks',
     summary: 'Cancel a task',
     params: task,
@@ -47,6 +51,7 @@ export const agentRoutes = routes({
   putTaskInput: {
     method: 'put',
     path: '/v1/tasks/:id/input',
+    role: 'controller',
     tag: 'tasks',
     summary: 'Send the bytes that a task with an upload source waits for',
     params: task,
@@ -57,6 +62,7 @@ export const agentRoutes = routes({
   facts: {
     method: 'get',
     path: '/v1/facts',
+    role: 'controller',
     tag: 'agent',
     summary: 'Tools, drivers, kernel and capacity of the host',
     status: 200,
@@ -65,6 +71,7 @@ export const agentRoutes = routes({
   setController: {
     method: 'put',
     path: '/v1/controller',
+    role: 'controller',
     tag: 'agent',
     summary: 'Tell the agent where to report',
     description: "Only who holds the agent's token can say this. The agent keeps it over restarts.",
@@ -75,19 +82,19 @@ export const agentRoutes = routes({
   healthz: {
     method: 'get',
     path: '/healthz',
+    role: 'anyone',
     tag: 'agent',
     summary: 'Whether the agent serves',
-    auth: false,
     status: 200,
     output: z.object({ status: z.literal('ok') }),
   },
   metrics: {
     method: 'get',
     path: '/metrics',
+    role: 'anyone',
     tag: 'agent',
     summary: 'Prometheus metrics',
     description: 'Open to all who can reach the agent, as exporters are: it names pools and counts, never settings.',
-    auth: false,
     status: 200,
     outputStream: 'text/plain',
   },

@@ -3,6 +3,7 @@ import { imageRoutes } from './images.ts';
 import { operationRoutes } from './operations.ts';
 import { serviceRoutes } from './service.ts';
 import { backupStorageRoutes, primaryStorageRoutes } from './storages.ts';
+import { tokenRoutes } from './tokens.ts';
 import { volumeRoutes } from './volumes.ts';
 
 /** The controller's whole public HTTP API. */
@@ -14,5 +15,6 @@ export const controllerRoutes = {
   ...imageRoutes,
   ...volumeRoutes,
   ...operationRoutes,
+  ...tokenRoutes,
   ...serviceRoutes,
 };

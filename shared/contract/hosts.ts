@@ -7,6 +7,7 @@ export const hostRoutes = routes({
   listHosts: {
     method: 'get',
     path: '/api/v1/hosts',
+    role: 'reader',
     tag: 'hosts',
     summary: 'List hosts',
     query: page.extend({ cluster: z.string().optional(), status: Status.optional(), state: State.optional() }),
@@ -16,6 +17,7 @@ export const hostRoutes = routes({
   getHost: {
     method: 'get',
     path: '/api/v1/hosts/:ref',
+    role: 'reader',
     tag: 'hosts',
     summary: 'Show a host',
     params: ref,
@@ -25,6 +27,7 @@ export const hostRoutes = routes({
   addHost: {
     method: 'post',
     path: '/api/v1/hosts',
+    role: 'admin',
     tag: 'hosts',
     summary: 'Add a host by the address and token of its agent',
     body: z.strictObject({
@@ -40,6 +43,7 @@ export const hostRoutes = routes({
   updateHost: {
     method: 'patch',
     path: '/api/v1/hosts/:ref',
+    role: 'admin',
     tag: 'hosts',
     summary: 'Rename a host, or enable it, disable it or put it into maintenance',
     params: ref,
@@ -50,6 +54,7 @@ export const hostRoutes = routes({
   reconnectHost: {
     method: 'post',
     path: '/api/v1/hosts/:ref/reconnect',
+    role: 'admin',
     tag: 'hosts',
     summary: 'Connect to the agent again and read its facts',
     params: ref,
@@ -60,6 +65,7 @@ export const hostRoutes = routes({
   removeHost: {
     method: 'delete',
     path: '/api/v1/hosts/:ref',
+    role: 'admin',
     tag: 'hosts',
     summary: 'Remove a host; refused while volumes lie on its local pools',
     params: ref,
@@ -73,6 +79,7 @@ export const clusterRoutes = routes({
   listClusters: {
     method: 'get',
     path: '/api/v1/clusters',
+    role: 'reader',
     tag: 'clusters',
     summary: 'List clusters',
     query: page,
@@ -82,6 +89,7 @@ export const clusterRoutes = routes({
   getCluster: {
     method: 'get',
     path: '/api/v1/clusters/:ref',
+    role: 'reader',
     tag: 'clusters',
     summary: 'Show a cluster',
     params: ref,
@@ -91,6 +99,7 @@ export const clusterRoutes = routes({
   createCluster: {
     method: 'post',
     path: '/api/v1/clusters',
+    role: 'admin',
     tag: 'clusters',
     summary: 'Create a cluster',
     body: z.strictObject({ name: Name }),
@@ -100,6 +109,7 @@ export const clusterRoutes = routes({
   deleteCluster: {
     method: 'delete',
     path: '/api/v1/clusters/:ref',
+    role: 'admin',
     tag: 'clusters',
     summary: 'Delete a cluster that has no host and no storage',
     params: ref,

@@ -21,6 +21,7 @@ export const imageRoutes = routes({
   listImages: {
     method: 'get',
     path: '/api/v1/images',
+    role: 'reader',
     tag: 'images',
     summary: 'List images',
     query: page.extend({ media: Media.optional(), status: LifeStatus.optional(), backupStorage: z.string().optional() }),
@@ -30,6 +31,7 @@ export const imageRoutes = routes({
   getImage: {
     method: 'get',
     path: '/api/v1/images/:ref',
+    role: 'reader',
     tag: 'images',
     summary: 'Show an image',
     params: ref,
@@ -39,6 +41,7 @@ export const imageRoutes = routes({
   importImage: {
     method: 'post',
     path: '/api/v1/images',
+    role: 'operator',
     tag: 'images',
     summary: 'Import an image from a URL, an upload or an object on a backup storage',
     body: z.strictObject({
@@ -62,6 +65,7 @@ export const imageRoutes = routes({
   uploadImage: {
     method: 'put',
     path: '/api/v1/images/:ref/upload',
+    role: 'operator',
     tag: 'images',
     summary: 'Send the bytes of an image whose source is an upload',
     description: 'The controller passes the stream on to the agent as it comes and keeps nothing of it.',
@@ -73,6 +77,7 @@ export const imageRoutes = routes({
   renameImage: {
     method: 'patch',
     path: '/api/v1/images/:ref',
+    role: 'operator',
     tag: 'images',
     summary: 'Rename an image',
     params: ref,
@@ -83,6 +88,7 @@ export const imageRoutes = routes({
   deleteImage: {
     method: 'delete',
     path: '/api/v1/images/:ref',
+    role: 'operator',
     tag: 'images',
     summary: 'Delete an image from all backup storages; volumes made from it live on',
     params: ref,

@@ -8,6 +8,7 @@ export const operationRoutes = routes({
   listOperations: {
     method: 'get',
     path: '/api/v1/operations',
+    role: 'reader',
     tag: 'operations',
     summary: 'List operations, newest first',
     query: page.extend({
@@ -21,6 +22,7 @@ export const operationRoutes = routes({
   getOperation: {
     method: 'get',
     path: '/api/v1/operations/:ref',
+    role: 'reader',
     tag: 'operations',
     summary: 'Show an operation',
     description: '`wait` holds the answer until the operation has ended, for so many seconds at most.',
@@ -32,6 +34,7 @@ export const operationRoutes = routes({
   cancelOperation: {
     method: 'post',
     path: '/api/v1/operations/:ref/cancel',
+    role: 'operator',
     tag: 'operations',
     summary: 'Cancel an operation: what it has begun is undone',
     params: ref,
@@ -41,6 +44,7 @@ export const operationRoutes = routes({
   retryOperation: {
     method: 'post',
     path: '/api/v1/operations/:ref/retry',
+    role: 'operator',
     tag: 'operations',
     summary: 'Start a failed or cancelled operation again with the same input',
     params: ref,
@@ -51,6 +55,7 @@ export const operationRoutes = routes({
   operationEvents: {
     method: 'get',
     path: '/api/v1/operations/:ref/events',
+    role: 'reader',
     tag: 'operations',
     summary: 'Follow an operation as server-sent events: `operation` with the whole operation at each change, until it has ended',
     params: ref,
@@ -60,6 +65,7 @@ export const operationRoutes = routes({
   listEvents: {
     method: 'get',
     path: '/api/v1/events',
+    role: 'reader',
     tag: 'events',
     summary: 'List events, oldest first',
     description: 'With `Accept: text/event-stream` the answer goes on with events as they happen; `Last-Event-ID` resumes.',
@@ -74,6 +80,7 @@ export const reportRoutes = routes({
   postReports: {
     method: 'post',
     path: '/agent/v1/reports',
+    role: 'host',
     tag: 'agents',
     summary: 'Take a batch of task reports',
     body: ReportBatch,

@@ -1,4 +1,11 @@
 import type { z } from 'zod';
+import type { Role } from '../model.ts';
+
+/**
+ * Who may call a route: `anyone`, or who shows a token of at least this role. `controller` and `host` are the tokens that the services
+ * hold of each other: the controller's for an agent, and a host's for its reports.
+ */
+export type RouteRole = Role | 'anyone' | 'controller' | 'host';
 
 export type Method = 'get' | 'post' | 'put' | 'patch' | 'delete';
 
@@ -7,6 +14,7 @@ export interface Route {
   method: Method;
   /** Express style: `/api/v1/volumes/:id`. */
   path: string;
+  role: RouteRole;
   tag: string;
   summary: string;
   description?: string;
@@ -20,8 +28,6 @@ export interface Route {
   output?: z.ZodType;
   /** `stream`: the handler writes the answer itself (server-sent events, metrics text, HTML). */
   outputStream?: string;
-  /** false: no bearer token is asked for. */
-  auth?: boolean;
   /** true: the route starts an operation; `Idempotency-Key` and `Prefer: wait=N` are understood. */
   starts?: boolean;
 }

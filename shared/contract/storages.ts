@@ -21,6 +21,7 @@ export const primaryStorageRoutes = routes({
   listPrimaryStorages: {
     method: 'get',
     path: '/api/v1/primary-storages',
+    role: 'reader',
     tag: 'primary storage',
     summary: 'List primary storages',
     query: filter.extend({ cluster: z.string().optional() }),
@@ -30,6 +31,7 @@ export const primaryStorageRoutes = routes({
   getPrimaryStorage: {
     method: 'get',
     path: '/api/v1/primary-storages/:ref',
+    role: 'reader',
     tag: 'primary storage',
     summary: 'Show a primary storage',
     params: ref,
@@ -39,6 +41,7 @@ export const primaryStorageRoutes = routes({
   addPrimaryStorage: {
     method: 'post',
     path: '/api/v1/primary-storages',
+    role: 'admin',
     tag: 'primary storage',
     summary: 'Add a primary storage and connect the hosts of its clusters to it',
     body: z.strictObject({
@@ -55,6 +58,7 @@ export const primaryStorageRoutes = routes({
   updatePrimaryStorage: {
     method: 'patch',
     path: '/api/v1/primary-storages/:ref',
+    role: 'admin',
     tag: 'primary storage',
     summary: 'Rename a primary storage, change its state or its over-commit ratio',
     params: ref,
@@ -69,6 +73,7 @@ export const primaryStorageRoutes = routes({
   attachPrimaryStorage: {
     method: 'post',
     path: '/api/v1/primary-storages/:ref/attach',
+    role: 'admin',
     tag: 'primary storage',
     summary: 'Attach a primary storage to a cluster',
     params: ref,
@@ -80,6 +85,7 @@ export const primaryStorageRoutes = routes({
   detachPrimaryStorage: {
     method: 'post',
     path: '/api/v1/primary-storages/:ref/detach',
+    role: 'admin',
     tag: 'primary storage',
     summary: 'Detach a primary storage from a cluster',
     params: ref,
@@ -91,6 +97,7 @@ export const primaryStorageRoutes = routes({
   refreshPrimaryStorage: {
     method: 'post',
     path: '/api/v1/primary-storages/:ref/refresh',
+    role: 'admin',
     tag: 'primary storage',
     summary: 'Connect again and measure capacity, cache, volumes and trash',
     params: ref,
@@ -101,6 +108,7 @@ export const primaryStorageRoutes = routes({
   deletePrimaryStorage: {
     method: 'delete',
     path: '/api/v1/primary-storages/:ref',
+    role: 'admin',
     tag: 'primary storage',
     summary: 'Remove a primary storage that holds no volumes',
     params: ref,
@@ -111,6 +119,7 @@ export const primaryStorageRoutes = routes({
   listCache: {
     method: 'get',
     path: '/api/v1/cache',
+    role: 'reader',
     tag: 'image cache',
     summary: 'List cached images',
     query: page.extend({ image: z.string().optional(), primaryStorage: z.string().optional() }),
@@ -120,6 +129,7 @@ export const primaryStorageRoutes = routes({
   addToCache: {
     method: 'post',
     path: '/api/v1/cache',
+    role: 'operator',
     tag: 'image cache',
     summary: 'Prefetch an image into the cache of a primary storage',
     body: z.strictObject({
@@ -134,6 +144,7 @@ export const primaryStorageRoutes = routes({
   evictFromCache: {
     method: 'post',
     path: '/api/v1/cache/evict',
+    role: 'operator',
     tag: 'image cache',
     summary: 'Remove an image from a cache; refused while volumes stand on it',
     body: z.strictObject({ image: z.string(), primaryStorage: z.string(), host: z.string().optional() }),
@@ -144,6 +155,7 @@ export const primaryStorageRoutes = routes({
   listTrash: {
     method: 'get',
     path: '/api/v1/trash',
+    role: 'reader',
     tag: 'volumes',
     summary: 'List deleted volumes that are not yet purged',
     query: page.extend({ primaryStorage: z.string().optional() }),
@@ -164,6 +176,7 @@ export const primaryStorageRoutes = routes({
   emptyTrash: {
     method: 'post',
     path: '/api/v1/trash/empty',
+    role: 'operator',
     tag: 'volumes',
     summary: 'Purge deleted volumes now',
     body: z.strictObject({ primaryStorage: z.string().optional().describe('all when missing') }),
@@ -177,6 +190,7 @@ export const backupStorageRoutes = routes({
   listBackupStorages: {
     method: 'get',
     path: '/api/v1/backup-storages',
+    role: 'reader',
     tag: 'backup storage',
     summary: 'List backup storages',
     query: filter,
@@ -186,6 +200,7 @@ export const backupStorageRoutes = routes({
   getBackupStorage: {
     method: 'get',
     path: '/api/v1/backup-storages/:ref',
+    role: 'reader',
     tag: 'backup storage',
     summary: 'Show a backup storage',
     params: ref,
@@ -195,6 +210,7 @@ export const backupStorageRoutes = routes({
   addBackupStorage: {
     method: 'post',
     path: '/api/v1/backup-storages',
+    role: 'admin',
     tag: 'backup storage',
     summary: 'Add a backup storage; a host checks that it can be read and written',
     body: z.strictObject({ name: Name, type: z.string().min(1).max(32), config: DriverConfig.default({}) }),
@@ -205,6 +221,7 @@ export const backupStorageRoutes = routes({
   updateBackupStorage: {
     method: 'patch',
     path: '/api/v1/backup-storages/:ref',
+    role: 'admin',
     tag: 'backup storage',
     summary: 'Rename a backup storage or change its state',
     params: ref,
@@ -215,6 +232,7 @@ export const backupStorageRoutes = routes({
   refreshBackupStorage: {
     method: 'post',
     path: '/api/v1/backup-storages/:ref/refresh',
+    role: 'admin',
     tag: 'backup storage',
     summary: 'Check a backup storage again and measure its capacity',
     params: ref,
@@ -225,6 +243,7 @@ export const backupStorageRoutes = routes({
   deleteBackupStorage: {
     method: 'delete',
     path: '/api/v1/backup-storages/:ref',
+    role: 'admin',
     tag: 'backup storage',
     summary: 'Remove a backup storage that holds no images',
     params: ref,

@@ -7,6 +7,7 @@ export const volumeRoutes = routes({
   listVolumes: {
     method: 'get',
     path: '/api/v1/volumes',
+    role: 'reader',
     tag: 'volumes',
     summary: 'List volumes',
     query: page.extend({
@@ -22,6 +23,7 @@ export const volumeRoutes = routes({
   getVolume: {
     method: 'get',
     path: '/api/v1/volumes/:ref',
+    role: 'reader',
     tag: 'volumes',
     summary: 'Show a volume',
     params: ref,
@@ -31,6 +33,7 @@ export const volumeRoutes = routes({
   createVolumes: {
     method: 'post',
     path: '/api/v1/volumes',
+    role: 'operator',
     tag: 'volumes',
     summary: 'Create volumes: empty, or linked clones of an image',
     body: z
@@ -54,6 +57,7 @@ export const volumeRoutes = routes({
   updateVolume: {
     method: 'patch',
     path: '/api/v1/volumes/:ref',
+    role: 'operator',
     tag: 'volumes',
     summary: 'Rename a volume',
     params: ref,
@@ -64,6 +68,7 @@ export const volumeRoutes = routes({
   resizeVolume: {
     method: 'post',
     path: '/api/v1/volumes/:ref/resize',
+    role: 'operator',
     tag: 'volumes',
     summary: 'Grow a volume',
     params: ref,
@@ -75,6 +80,7 @@ export const volumeRoutes = routes({
   uploadVolume: {
     method: 'post',
     path: '/api/v1/volumes/:ref/upload',
+    role: 'operator',
     tag: 'volumes',
     summary: 'Upload a volume, flattened, as a root or data template',
     params: ref,
@@ -92,6 +98,7 @@ export const volumeRoutes = routes({
   deleteVolume: {
     method: 'delete',
     path: '/api/v1/volumes/:ref',
+    role: 'operator',
     tag: 'volumes',
     summary: 'Delete a volume; it stays in the trash for a while',
     params: ref,
@@ -102,6 +109,7 @@ export const volumeRoutes = routes({
   deleteVolumes: {
     method: 'post',
     path: '/api/v1/volumes/delete',
+    role: 'operator',
     tag: 'volumes',
     summary: 'Delete several volumes in one operation',
     body: z.strictObject({ volumes: z.array(z.string()).min(1).max(1000) }),

@@ -18,7 +18,14 @@ export const REQUESTS = {
     status: 401,
     retryable: false,
     title: 'The bearer token is missing or wrong',
-    action: 'Send "Authorization: Bearer TOKEN" with the token that the service wrote to its token file at first start.',
+    action:
+      'Send "Authorization: Bearer TOKEN" with the token of the service\'s token file, or one made with "cistern token create".',
+  },
+  FORBIDDEN: {
+    status: 403,
+    retryable: false,
+    title: 'The role of the token does not allow this',
+    action: 'Use a token of the role that the detail names; an admin can make one with "cistern token create".',
   },
   NOT_FOUND: {
     status: 404,

@@ -1,6 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
+import type { RouteRole } from '../contract/route.ts';
 import { CisternError } from '../errors.ts';
 
 /** A new bearer token: 256 random bits. */
@@ -32,8 +33,20 @@ export function bearerOf(req: IncomingMessage): string | undefined {
   return scheme?.toLowerCase() === 'bearer' && token ? token : undefined;
 }
 
-/** A check that lets only requests with `token` pass. */
-export function requireToken(token: string): (req: IncomingMessage) => void {
+/** Who sent a request, as far as its token tells. */
+export interface Caller {
+  /** Name of the token, or id of the host whose token it is. */
+  name: string;
+  role: RouteRole;
+  /** Calls `listener` when the token ends while something is still open with it; returns how to stop. */
+  onEnd(listener: () => void): () => void;
+}
+
+/** The caller of routes that want no token. */
+export const NOBODY: Caller = { name: '', role: 'anyone', onEnd: () => () => undefined };
+
+/** A check that lets only requests with `token` pass, which has one holder and lasts as long as the service. */
+export function requireToken(token: string, holder: Caller): (req: IncomingMessage) => Caller {
   const expected = tokenHash(token);
   return req => {
     const given = bearerOf(req);
@@ -42,5 +55,6 @@ export function requireToken(token: string): (req: IncomingMessage) => void {
         'UNAUTHORIZED',
         given ? 'the bearer token is not the one of this service' : 'the request has no bearer token',
       );
+    return holder;
   };
 }

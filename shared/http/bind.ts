@@ -1,12 +1,16 @@
 import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express';
 import { z } from 'zod';
-import type { Route, RouteOutput, RouteRequest, Routes } from '../contract/route.ts';
+import type { Route, RouteOutput, RouteRequest, RouteRole, Routes } from '../contract/route.ts';
 import { CisternError, toProblem } from '../errors.ts';
+import { type Caller, NOBODY } from './auth.ts';
 
 /** What a handler gets besides its checked input. */
 export interface RouteContext {
   req: Request;
   res: Response;
+  /** Whose token came with the request. */
+  caller: Caller;
+  route: Route;
 }
 
 /** One function for each route of a table: a missing or a wrong one does not compile. */
@@ -15,8 +19,8 @@ export type RouteHandlers<T extends Routes> = {
 };
 
 export interface BindOptions {
-  /** Throws UNAUTHORIZED unless the request may pass. Asked for every route but those with `auth: false`. */
-  authenticate: (req: Request) => void | Promise<void>;
+  /** Throws UNAUTHORIZED or FORBIDDEN unless the request may pass. Asked for every route but those for `anyone`. */
+  authenticate: (req: Request, role: RouteRole) => Caller | Promise<Caller>;
   /** Largest JSON body in bytes. */
   bodyLimit?: number;
 }
@@ -28,10 +32,22 @@ export function bindRoutes<T extends Routes>(app: Express, table: T, handlers: R
     const route = table[name]!;
     const handler = handlers[name] as unknown as (input: unknown, context: RouteContext) => unknown;
     const chain: RequestHandler[] = [];
-    if (route.auth !== false) chain.push(async (req, _res, next) => (await options.authenticate(req), next()));
+    const callers = new WeakMap<Request, Caller>();
+    if (route.role !== 'anyone')
+      chain.push(async (req, res, next) => {
+        const caller = await options.authenticate(req, route.role);
+        callers.set(req, caller);
+        // event streams, long answers and uploads end with the token that they were opened with
+        if (route.bodyStream || route.method === 'get')
+          res.once(
+            'close',
+            caller.onEnd(() => res.destroy()),
+          );
+        next();
+      });
     if (route.body) chain.push(wantJson, json);
     chain.push(async (req, res) => {
-      const output = await handler(checkInput(route, req), { req, res });
+      const output = await handler(checkInput(route, req), { req, res, route, caller: callers.get(req) ?? NOBODY });
       // a handler that streams has answered by itself
       if (route.outputStream || res.headersSent) return;
       if (route.output) res.status(route.status).json(output);

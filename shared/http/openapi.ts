@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import { createDocument, type ZodOpenApiOperationObject, type ZodOpenApiPathsObject } from 'zod-openapi';
-import type { Route, Routes } from '../contract/route.ts';
+import type { Route, RouteRole, Routes } from '../contract/route.ts';
 import { Problem } from '../errors.ts';
 
 /** The OpenAPI 3.1 document of a table of routes. */
@@ -37,8 +37,8 @@ function describeRoute(name: string, route: Route): ZodOpenApiOperationObject {
     operationId: name,
     tags: [route.tag],
     summary: route.summary,
-    ...((route.description ?? started) && { description: `${route.description ?? ''}${started}`.trim() }),
-    ...(route.auth === false && { security: [] }),
+    description: `${route.description ?? ''}${started} ${needs(route.role)}`.trim(),
+    ...(route.role === 'anyone' ? { security: [] } : { 'x-role': route.role }),
     requestParams: { ...(route.params && { path: route.params }), ...(route.query && { query: route.query }) },
     ...(requestBody && { requestBody }),
     responses: {
@@ -47,3 +47,5 @@ function describeRoute(name: string, route: Route): ZodOpenApiOperationObject {
     },
   };
 }
+
+const needs = (role: RouteRole): string => (role === 'anyone' ? 'Needs no token.' : `Needs the role ${role}.`);

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import express from 'express';
 import { agentRoutes } from '../../shared/contract/agent.ts';
 import { reportRoutes } from '../../shared/contract/operations.ts';
-import { requireToken } from '../../shared/http/auth.ts';
+import { NOBODY, requireToken } from '../../shared/http/auth.ts';
 import { bindErrors, bindRoutes } from '../../shared/http/bind.ts';
 import { type Client, createClient } from '../../shared/http/client.ts';
 import { isFinal, type ReportBatch, type TaskReport } from '../../shared/task.ts';
@@ -124,7 +124,7 @@ export async function reportReceiver(
 ): Promise<AsyncDisposable & { port: number; url: string }> {
   const app = express();
   const postReports = ({ body }: { body: ReportBatch }) => (batches.push(body), { acked: body.seq });
-  bindRoutes(app, reportRoutes, { postReports }, { authenticate: requireToken(token) });
+  bindRoutes(app, reportRoutes, { postReports }, { authenticate: requireToken(token, NOBODY) });
   bindErrors(app, error => assert.fail(error as Error));
   const server = app.listen(port, '127.0.0.1');
   await once(server, 'listening');

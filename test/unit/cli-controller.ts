@@ -6,11 +6,12 @@ import express, { type Request, type Response } from 'express';
 import { run } from '../../controller/cli/program.ts';
 import { controllerRoutes } from '../../shared/contract/controller.ts';
 import { bindErrors, bindRoutes, type RouteHandlers } from '../../shared/http/bind.ts';
-import { requireToken } from '../../shared/http/auth.ts';
+import { NOBODY, requireToken } from '../../shared/http/auth.ts';
 import { newId } from '../../shared/id.ts';
 import type { Cluster, Host, Image, Operation, PrimaryStorage, Volume } from '../../shared/model.ts';
 
 export const TOKEN = 'a-token-of-the-test-controller';
+export const NEW_TOKEN = 'what-the-new-token-opens-with';
 export type RouteName = keyof typeof controllerRoutes;
 type Handlers = RouteHandlers<typeof controllerRoutes>;
 
@@ -23,6 +24,7 @@ export const ids = {
   image: newId(),
   volume: newId(),
   operation: newId(),
+  token: newId(),
 };
 
 export const samples = {
@@ -116,7 +118,9 @@ export const samples = {
     type: 'operation.succeeded',
     resource: { kind: 'operation' as const, id: ids.operation },
     message: 'image.import succeeded',
+    by: 'ci',
   },
+  token: { id: ids.token, name: 'ci', role: 'operator' as const, expiresAt: null, createdAt: at, by: 'admin' },
 };
 
 /** An operation in some state; it has ended and succeeded unless told otherwise. */
@@ -127,6 +131,7 @@ export const operation = (more: Partial<Operation> = {}): Operation => ({
   input: { name: 'debian12' },
   output: { size: 512 * 2 ** 20 },
   resources: [{ kind: 'image', id: ids.image }],
+  by: 'ci',
   steps: [],
   progress: null,
   error: null,
@@ -224,6 +229,9 @@ export async function startTestController(replace: Partial<Handlers> = {}): Prom
       sendOperations(res, operation());
     },
     listEvents: () => page(samples.event),
+    listTokens: () => page(samples.token),
+    createToken: () => ({ ...samples.token, token: NEW_TOKEN }),
+    deleteToken: () => undefined,
     healthz: () => ({ status: 'ok' as const, version: '9.9.9' }),
     discovery: () => [],
     metrics: (_input, { res }) => void res.end(),
@@ -241,7 +249,7 @@ export async function startTestController(replace: Partial<Handlers> = {}): Prom
     ]),
   ) as unknown as Handlers;
   const app = express();
-  bindRoutes(app, controllerRoutes, recorded, { authenticate: requireToken(TOKEN) });
+  bindRoutes(app, controllerRoutes, recorded, { authenticate: requireToken(TOKEN, NOBODY) });
   // what a handler did not expect comes back as INTERNAL, which no test expects
   bindErrors(app, () => undefined);
   const server = createServer(app).listen(0, '127.0.0.1');

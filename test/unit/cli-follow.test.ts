@@ -248,6 +248,7 @@ describe('cistern: events', () => {
       type: 'host.connected',
       resource: null,
       message: `number ${seq}`,
+      by: null,
     });
     await using controller = await startTestController({
       listEvents: ({ query }, { req, res }) => {

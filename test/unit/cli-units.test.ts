@@ -6,6 +6,7 @@ import {
   formatDuration,
   formatSpan,
   parseCount,
+  parseEnd,
   parseRatio,
   parseSize,
 } from '../../controller/cli/units.ts';
@@ -31,6 +32,14 @@ describe('cistern: sizes and times', () => {
     for (const text of ['', 'x', '-1', '1e3', '10X', 'G', '1.2.3G', '10 G B', '99999P', '0x10', '10,5G'])
       assert.throws(() => parseSize(text), /size|bytes/, text);
     assert.throws(() => parseSize('10GB'), /write 10G or 10GiB/);
+  });
+
+  it('reads when something ends, as a time span or a time', () => {
+    const ahead = (Date.parse(parseEnd('90d')) - Date.now()) / 86_400_000;
+    assert.ok(ahead > 89.9 && ahead < 90.1, String(ahead));
+    assert.equal(parseEnd('2099-01-31T12:00:00+02:00'), '2099-01-31T10:00:00.000Z');
+    for (const text of ['', 'soon', '90', '1.5d', '-1d', '2099-01-31', '2099-13-01T00:00:00Z', '12h30m'])
+      assert.throws(() => parseEnd(text), /time span such as 12h/, text);
   });
 
   it('prints any size so that reading it back is within half of its last digit', () => {

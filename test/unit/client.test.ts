@@ -9,6 +9,7 @@ import { createClient } from '../../shared/http/client.ts';
 const table = routes({
   ping: {
     method: 'post',
+    role: 'admin',
     path: '/ping',
     tag: 'test',
     summary: 'Answer',

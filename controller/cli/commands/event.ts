@@ -19,6 +19,7 @@ const columns: Column<Event>[] = [
   { title: 'AT', value: e => e.at },
   { title: 'TYPE', value: e => e.type },
   { title: 'MESSAGE', value: e => e.message },
+  { title: 'BY', value: e => e.by ?? '', yields: 3 },
   { title: 'RESOURCE', value: resourceOf, yields: 1 },
 ];
 
