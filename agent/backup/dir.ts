@@ -4,7 +4,9 @@ import { lstat, mkdir, open, realpath, rm, statfs } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
-import { fileSink, fileSource, sync, type FileCodes } from '../transfer/file-end.ts';
+import { holdFolder, removeTree, shown } from '../host/held.ts';
+import type { RangeEnd, Sink } from '../transfer/ends.ts';
+import { fileEnd, fileSink, fileSource, sync, type FileCodes } from '../transfer/file-end.ts';
 import { fileError } from '../transfer/file-error.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { segmentsOf } from './paths.ts';
@@ -38,23 +40,38 @@ export const dir: BackupDriver<Config> = {
 
 function openFolder(root: string): BackupStore {
   const nameOf = (path: string): string => `dir store:${path}`;
-  const sink: BackupStore['sink'] = async (path, size) => {
-    const final = await resolve(root, path, true);
-    return fileSink({ partial: partialOf(final), final, size, name: nameOf(path), codes: CODES });
+  const ranges = async (path: string): Promise<RangeEnd> => {
+    const place = await resolve(root, path);
+    return { ...fileEnd(place.file, CODES), release: () => Promise.resolve(place[Symbol.dispose]()) };
+  };
+  const sink = async (path: string, size: number): Promise<Sink & { partial: string }> => {
+    using stack = new DisposableStack();
+    const { file: final } = stack.use(await resolve(root, path, true));
+    const partial = partialOf(final);
+    const inner = await fileSink({ partial, final, size, name: nameOf(path), codes: CODES });
+    const place = stack.move();
+    return {
+      ...inner,
+      partial,
+      publish: () => inner.publish().finally(() => place.dispose()),
+      abort: () => inner.abort().finally(() => place.dispose()),
+    };
   };
   return {
-    source: async path => fileSource(await resolve(root, path), { name: nameOf(path), codes: CODES }),
+    source: async path => {
+      using place = await resolve(root, path);
+      const { name, size } = await fileSource(place.file, { name: nameOf(path), codes: CODES });
+      return { name, size, ranges: () => ranges(path) };
+    },
     sink,
     read: async (path, limit) => {
-      const file = await resolve(root, path);
-      return attempt(`reading ${nameOf(path)}`, () => readSmall(file, limit, nameOf(path)));
+      using place = await resolve(root, path);
+      return await attempt(`reading ${nameOf(path)}`, () => readSmall(place.file, limit, nameOf(path)));
     },
     write: async (path, body) => {
-      const final = await resolve(root, path, true);
-      const partial = partialOf(final);
-      const arriving = await fileSink({ partial, final, size: 0, name: nameOf(path), codes: CODES });
+      const arriving = await sink(path, 0);
       try {
-        await attempt(`writing ${nameOf(path)}`, () => writeAll(partial, body));
+        await attempt(`writing ${nameOf(path)}`, () => writeAll(arriving.partial, body));
       } catch (error) {
         await arriving.abort();
         throw error;
@@ -62,8 +79,9 @@ function openFolder(root: string): BackupStore {
       await arriving.publish();
     },
     remove: async folder => {
-      const path = await resolve(root, folder);
-      await attempt(`removing ${nameOf(folder)}`, () => rm(path, { recursive: true, force: true }));
+      using place = await resolve(root, folder).catch(absent);
+      if (place === undefined) return;
+      await attempt(`removing ${nameOf(folder)}`, () => removeTree(place.file));
     },
     check: () => check(root),
     capacity: () =>
@@ -77,22 +95,39 @@ function openFolder(root: string): BackupStore {
 
 const partialOf = (final: string): string => join(dirname(final), `.partial-${randomBytes(8).toString('hex')}`);
 
-/** The file of an object, no folder on the way being a link; with `make`, missing folders are made, durably. */
-async function resolve(root: string, path: string, make = false): Promise<string> {
+/** Where an object is: its path in a folder that is held, so that nothing put in the folder's place leads elsewhere. */
+interface Place extends Disposable {
+  file: string;
+}
+
+/** The place of an object, no folder on the way being a link; with `make`, missing folders are made, durably. */
+async function resolve(root: string, path: string, make = false): Promise<Place> {
   const segments = segmentsOf(path);
-  let at = root;
+  using held = new DisposableStack();
+  const enter = async (folder: string): Promise<string> => {
+    const entered = await attempt(`using ${folder}`, () => holdFolder(folder).catch(refuseLink(folder)));
+    return held.use(entered).path;
+  };
+  let at = await enter(root);
   for (const segment of segments.slice(0, -1)) {
-    const parent = at;
-    at = join(parent, segment);
-    if (make) {
-      const made = await attempt(`making the folder ${at}`, () => makeFolder(at));
-      if (made) await attempt(`making the folder ${at}`, () => sync(parent));
-    }
-    const stat = await lstat(at).catch(() => undefined);
-    if (stat && !stat.isDirectory())
-      throw new CisternError('STORE_PERMISSION', `using ${at} of a dir store: it is a link or a file, not a folder`);
+    const [parent, folder] = [at, join(at, segment)];
+    if (make && (await attempt(`making the folder ${folder}`, () => makeFolder(folder))))
+      await attempt(`making the folder ${folder}`, () => sync(parent));
+    at = await enter(folder);
   }
-  return join(at, segments.at(-1)!);
+  const owner = held.move();
+  return { file: join(at, segments.at(-1)!), [Symbol.dispose]: () => owner.dispose() };
+}
+
+const refuseLink =
+  (path: string) =>
+  (error: NodeJS.ErrnoException): never => {
+    if (error.code !== 'ENOTDIR' && error.code !== 'ELOOP') throw error;
+    throw new CisternError('STORE_PERMISSION', `using ${shown(path)} of a dir store: it is a link or a file, not a folder`);
+  };
+
+function absent(error: unknown): undefined {
+  if (!(error instanceof CisternError) || error.code !== 'OBJECT_MISSING') throw error;
 }
 
 /** False where something has that name already. Not mkdir's own `recursive`, which says ENOENT of a read-only file system. */

@@ -8,7 +8,7 @@ import { publishToAll } from './publish.ts';
 /** Flattens a volume into a file that stands alone and publishes it. VOLUME_IN_USE while a program has it open for writing. */
 export const uploadVolume: Handler<'volume.upload'> = async ({ pool: ref, volumeId, layerId, image, compress, stores }, ctx) => {
   const pool = await ctx.pool(ref);
-  const source = await pool.volumeFile(volumeId, layerId);
+  using source = await pool.volumeFile(volumeId, layerId);
   const { virtualSize } = await info(source, ctx.signal);
   const target = join(await ctx.spool(), `image.${image.format}`);
   // a raw file has no way to hold compressed bytes

@@ -6,6 +6,8 @@ import { run, type RunOptions, type RunResult } from './run.ts';
 /** A disk that qemu-img is to open: an absolute path and the format that it has, which is never left to be guessed. */
 export interface QemuDisk {
   path: string;
+  /** A path of something held (held.ts) that is opened in its place; `path` is then for messages. */
+  held?: string;
   format: SourceFormat;
   /**
    * What it stands on (null: on nothing), whatever its header names: whoever can write to a disk must not choose what is read through
@@ -28,8 +30,8 @@ interface BlockNode {
   backing?: BlockNode | null;
 }
 
-function blockNode({ path, format, backing }: QemuDisk): BlockNode {
-  const node: BlockNode = { driver: format, file: { driver: 'file', filename: plainPath(path) } };
+function blockNode({ path, held = path, format, backing }: QemuDisk): BlockNode {
+  const node: BlockNode = { driver: format, file: { driver: 'file', filename: plainPath(held) } };
   if (backing === undefined || format !== 'qcow2') return node;
   return { ...node, backing: backing && blockNode(backing) };
 }

@@ -2,6 +2,7 @@ import { open, rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { CisternError, wrapError } from '../../shared/errors.ts';
 import type { ImageFormat } from '../../shared/model.ts';
+import { claimFile } from './held.ts';
 import { diskName, plainPath, qemuImg, supportsExtendedL2, supportsZstd, version, type QemuDisk } from './qemu-img-run.ts';
 
 export { supportsExtendedL2, version, type QemuDisk } from './qemu-img-run.ts';
@@ -33,7 +34,7 @@ export async function convert(options: ConvertOptions): Promise<void> {
   if (coroutines !== undefined) args.push('-m', String(coroutines));
   // Out-of-order writes are a third faster when compressing; without, they only scatter the target.
   if (compress) args.push('-c', '-W', ...(supportsZstd(await version(signal)) ? ['-o', 'compression_type=zstd'] : []));
-  const bytes = Math.max((await stat(source.path).catch(rethrow(source.path))).size, options.virtualSize ?? 0);
+  const bytes = Math.max((await stat(source.held ?? source.path).catch(rethrow(source.path))).size, options.virtualSize ?? 0);
   // 4 MiB of disk a second is slower than any host that is of use; a disk made to waste time gets no more than that.
   const seconds = 300 + Math.ceil(bytes / (4 * 2 ** 20));
   await creating(target, async () => {
@@ -54,11 +55,8 @@ export async function createEmpty(options: {
   extendedL2?: boolean;
   signal?: AbortSignal | undefined;
 }): Promise<void> {
-  await create(
-    options.path,
-    [...(await volumeOptions(options)), '--', plainPath(options.path), String(options.size)],
-    options.signal,
-  );
+  const extra = await volumeOptions(options);
+  await create(options.path, path => [...extra, '--', path, String(options.size)], options.signal);
 }
 
 export interface OverlayOptions {
@@ -78,8 +76,10 @@ export async function createOverlay(options: OverlayOptions): Promise<void> {
   // qemu reads "x:y" as protocol x and "json:" as a document; names that we make have no need of either.
   if (!/^[A-Za-z0-9._][A-Za-z0-9._/-]{0,1022}$/.test(backing.name))
     throw new CisternError('IO_ERROR', `making the overlay ${path}: "${backing.name}" is no relative name of a backing file`);
-  const args = ['-F', backing.format, '-b', backing.name, ...(await volumeOptions(options)), '--', plainPath(path)];
-  await create(path, size === undefined ? args : [...args, String(size)], signal);
+  const args = ['-F', backing.format, '-b', backing.name, ...(await volumeOptions(options))];
+  // with its size told, qemu-img need not look for the backing file (-u), which a path of something held would not lead to
+  if (size === undefined) await create(path, () => [...args, '--', plainPath(path)], signal);
+  else await create(path, held => [...args, '-u', '--', held, String(size)], signal);
 }
 
 /** Sub-clusters of 4 KiB in clusters of 128 KiB: first writes take 2.3 times the rate and a sixteenth of the space of the default. */
@@ -88,13 +88,13 @@ async function volumeOptions(options: { extendedL2?: boolean; signal?: AbortSign
   return extended ? ['-o', 'extended_l2=on,cluster_size=128k'] : [];
 }
 
-const create = (path: string, args: string[], signal: AbortSignal | undefined): Promise<void> =>
-  creating(path, async () => void (await qemuImg(['create', '-q', '-f', 'qcow2', ...args], path, { signal })));
+const create = (path: string, args: (held: string) => string[], signal: AbortSignal | undefined): Promise<void> =>
+  creating(path, async held => void (await qemuImg(['create', '-q', '-f', 'qcow2', ...args(held)], path, { signal })));
 
 /** Grows a disk to `size` bytes; smaller than it is: TOOL_FAILED. VOLUME_IN_USE while a program has it open. */
 export async function resize(disk: QemuDisk, size: number, signal?: AbortSignal): Promise<void> {
   await qemuImg(['resize', '-q', '--', diskName(disk), String(size)], disk.path, { signal });
-  await fsync(disk.path);
+  await fsync(disk.held ?? disk.path);
 }
 
 const Info = z.object({
@@ -121,7 +121,7 @@ export interface DiskInfo {
 export async function info(disk: QemuDisk, signal?: AbortSignal): Promise<DiskInfo> {
   const limits = { addressSpace: 2 ** 30, cpuSeconds: 10, fileSize: 0 };
   // without -U's --backing-chain only this file is opened, so nothing need be said of what it stands on
-  const alone = { path: disk.path, format: disk.format };
+  const alone = { ...disk, backing: undefined };
   const { stdout } = await qemuImg(['info', '-U', '--output=json', '--', diskName(alone)], disk.path, {
     signal,
     timeoutSeconds: 30,
@@ -179,11 +179,14 @@ function percentages(report: (done: number) => void): (text: string) => void {
   };
 }
 
-/** Claims `path` for `make`, and removes it again where that fails. Claiming first makes sure that nobody else's file is written or removed. */
-async function creating(path: string, make: () => Promise<void>): Promise<void> {
-  await (await open(plainPath(path), 'wx').catch(rethrow(path))).close();
+/**
+ * Claims `path` for `make`, which gets a path that leads to exactly the file claimed, and removes it again where that fails. Claiming
+ * first makes sure that nobody else's file is written or removed.
+ */
+async function creating(path: string, make: (held: string) => Promise<void>): Promise<void> {
+  using file = await claimFile(plainPath(path)).catch(rethrow(path));
   try {
-    await make();
+    await make(file.path);
   } catch (error) {
     await rm(path, { force: true });
     throw error;

@@ -1,6 +1,7 @@
 import { type Readable } from 'node:stream';
 import { execa, type ResultPromise } from 'execa';
 import { CisternError } from '../../shared/errors.ts';
+import { handDown, shown as namesOf } from './held.ts';
 
 /** What the kernel enforces on a child (setrlimit): bytes of address space, seconds of CPU, bytes of the largest file it writes. */
 export interface Limits {
@@ -54,7 +55,7 @@ const KILL_AFTER = 2000;
 /**
  * Runs a program to its end: argv only, never a shell, C locale, always with a deadline.
  * Throws TOOL_MISSING, TOOL_FAILED (program, arguments, exit code and the last lines of stderr), TIMEOUT or CANCELLED.
- * `args` show up in errors and in the process list: no secrets in them.
+ * `args` show up in errors and in the process list: no secrets in them. Paths beneath what is held (held.ts) work in the child too.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const { signal, accept = [0], maxOutput = 4 * 2 ** 20 } = options;
@@ -63,13 +64,15 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   throwIfAborted(signal);
   const streamed = options.onStdout !== undefined || options.consume !== undefined;
   const kill = new AbortController();
-  const subprocess = execa(...limited(file, args, options.limits), {
+  const handed = handDown(args);
+  const subprocess = execa(...limited(file, handed.args, options.limits), {
     env: { ...childEnv(), ...options.env },
     extendEnv: false,
     cwd: options.cwd ?? '/',
     reject: false,
     stripFinalNewline: false,
-    ...(options.input === undefined ? { stdin: 'ignore' } : { input: options.input }),
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...(handed.fds as 3[])], // execa's types know those up to 9
+    ...(options.input === undefined ? {} : { input: options.input }),
     buffer: { stdout: !streamed, stderr: true },
     maxBuffer: maxOutput,
     cancelSignal: signal === undefined ? kill.signal : AbortSignal.any([signal, kill.signal]),
@@ -82,9 +85,10 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     consumed = { error };
     kill.abort();
   });
-  const result = await settled(subprocess, signal, timeoutSeconds, [file, ...args]);
+  const shown = namesOf([file, ...args].join(' '));
+  const result = await settled(subprocess, signal, timeoutSeconds, shown);
+  result.stderr = handed.shown(result.stderr ?? '');
   await consuming;
-  const shown = [file, ...args].join(' ');
   if (signal?.aborted) throw abortReason(signal);
   if (result.timedOut)
     throw new CisternError(
@@ -126,7 +130,7 @@ async function settled(
   subprocess: ResultPromise,
   signal: AbortSignal | undefined,
   timeoutSeconds: number,
-  argv: string[],
+  shown: string,
 ): Promise<Ended> {
   const gone = Promise.withResolvers<never>();
   const abandon = (): void => {
@@ -136,7 +140,7 @@ async function settled(
     gone.reject(
       new CisternError(
         'TIMEOUT',
-        `${argv.join(' ')}: process ${subprocess.pid} does not end even when killed; the storage it uses may hang`,
+        `${shown}: process ${subprocess.pid} does not end even when killed; the storage it uses may hang`,
       ),
     );
   };

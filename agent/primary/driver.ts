@@ -35,9 +35,14 @@ export interface VolumeSpec {
 /** A file or device that qemu-img may open, always with its format said, and what it stands on where it is a layer of a volume. */
 export interface DiskFile {
   path: string;
+  /** Leads to exactly this file, whatever `path` leads to meanwhile (held.ts). */
+  held?: string;
   format: ImageFormat;
   backing?: DiskFile | null;
 }
+
+/** A disk held open until disposed of. */
+export type OpenDisk = DiskFile & Disposable;
 
 /** An image that is to be cached, as its manifest describes it. */
 export interface CachedImage {
@@ -83,7 +88,7 @@ export interface Pool {
    * The volume's top layer for qemu-img, with what it stands on by the pool's own notes: its header may have been changed by whoever
    * runs on it. VOLUME_MISSING where it is not, IMAGE_DATA_FILE where its header names a file for its data.
    */
-  volumeFile(volumeId: string, layerId: string): Promise<DiskFile>;
+  volumeFile(volumeId: string, layerId: string): Promise<OpenDisk>;
   /** Grows a volume. VOLUME_IN_USE while a program has it open; less than it has is BAD_REQUEST, the same again is no error. */
   resizeVolume(
     volumeId: string,

@@ -1,10 +1,12 @@
-import { readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { CisternError } from '../../shared/errors.ts';
+import { removeTree } from '../host/held.ts';
 import type { Pool } from './driver.ts';
 import { cached, cacheFile, evict } from './file-pool/cache.ts';
 import { cacheSink } from './file-pool/cache-sink.ts';
-import { capacity, checkStanding, disown, openRoot } from './file-pool/identity.ts';
-import { AREAS, areaPath, poolError, type PoolRoot } from './file-pool/paths.ts';
+import { capacity, disown, openPool, openRoot } from './file-pool/identity.ts';
+import { AREAS, areaPath, named, type OpenPool, poolError } from './file-pool/paths.ts';
 import { openScratch, sweep } from './file-pool/scratch.ts';
 import { discardTrash, purge, restore, trash } from './file-pool/trash.ts';
 import { usage } from './file-pool/usage.ts';
@@ -21,39 +23,44 @@ export interface FilePoolOptions {
 
 /**
  * A pool whose volumes are files below one folder: what `local` and `nfs` have in common.
- * Each call first asks whether the folder still is this pool, since somebody may unmount it, or mount another over it, at any time.
+ * Each call first asks whether the folder still is this pool, since somebody may unmount it, or mount another over it, at any time, and
+ * holds the pool's folders while it works, so that no link that somebody puts in the place of one leads it elsewhere.
  */
 export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
   const { path, id, type, shared, initialize } = options;
   const { pool, initialized } = await openRoot(path, { id, type, shared }, initialize);
-  const standing = async <T>(work: () => Promise<T>): Promise<T> => {
-    await checkStanding(pool);
-    return work();
+  const standing = async <T>(work: (open: OpenPool) => Promise<T>): Promise<T> => {
+    using open = await openPool(pool);
+    try {
+      return await work(open);
+    } catch (error) {
+      throw error instanceof CisternError ? named(error) : error;
+    }
   };
   return {
     initialized,
-    capacity: () => standing(() => capacity(pool)),
-    usage: signal => standing(() => usage(pool, signal)),
-    scratch: taskId => standing(() => openScratch(pool, taskId, 'work')),
-    cached: (imageId, format) => standing(() => cached(pool, imageId, format)),
-    cacheSink: (taskId, image) => standing(() => cacheSink(pool, taskId, image)),
+    capacity: () => standing(capacity),
+    usage: signal => standing(open => usage(open, signal)),
+    scratch: taskId => standing(open => openScratch(open, taskId, 'work')),
+    cached: (imageId, format) => standing(open => cached(open, imageId, format)),
+    cacheSink: (taskId, image) => standing(open => cacheSink(open, taskId, image)),
     cacheFile: (imageId, format) => cacheFile(pool, imageId, format),
-    evict: imageId => standing(() => evict(pool, imageId)),
+    evict: imageId => standing(open => evict(open, imageId)),
     createVolumes: (taskId, volumes, size, backing, signal, progress) =>
-      standing(() => createVolumes(pool, taskId, { volumes, size, backing }, signal, progress)),
-    volumeFile: (volumeId, layerId) => standing(() => volumeFile(pool, volumeId, layerId)),
-    resizeVolume: (volumeId, layerId, size, signal) => standing(() => resizeVolume(pool, volumeId, layerId, size, signal)),
-    trash: (volumeIds, signal) => standing(() => trash(pool, volumeIds, signal)),
-    restore: volumeIds => standing(() => restore(pool, volumeIds)),
-    discard: volumeIds => standing(() => discardTrash(pool, volumeIds)),
-    purge: (volumeIds, before, signal) => standing(() => purge(pool, volumeIds, before, signal)),
-    sweep: taskIds => standing(() => sweep(pool, taskIds)),
-    forget: () => standing(() => forget(pool)),
+      standing(open => createVolumes(open, taskId, { volumes, size, backing }, signal, progress)),
+    volumeFile: (volumeId, layerId) => standing(open => volumeFile(open, volumeId, layerId)),
+    resizeVolume: (volumeId, layerId, size, signal) => standing(open => resizeVolume(open, volumeId, layerId, size, signal)),
+    trash: (volumeIds, signal) => standing(open => trash(open, volumeIds, signal)),
+    restore: volumeIds => standing(open => restore(open, volumeIds)),
+    discard: volumeIds => standing(open => discardTrash(open, volumeIds)),
+    purge: (volumeIds, before, signal) => standing(open => purge(open, volumeIds, before, signal)),
+    sweep: taskIds => standing(open => sweep(open, taskIds)),
+    forget: () => standing(forget),
   };
 }
 
 /** Makes the folder an ordinary, empty one again. IN_USE where volumes are left; cached images and the trash go. */
-async function forget(pool: PoolRoot): Promise<void> {
+async function forget(pool: OpenPool): Promise<void> {
   try {
     const volumes = await readdir(areaPath(pool, 'volumes'));
     if (volumes.length > 0)
@@ -62,7 +69,7 @@ async function forget(pool: PoolRoot): Promise<void> {
         `giving up the pool ${pool.root}: ${volumes.length} volumes are left in it, such as ${volumes[0]}`,
       );
     // pool.json goes last: a pool that lost only a part of its folders is still known as this pool
-    for (const area of AREAS) await rm(areaPath(pool, area), { recursive: true, force: true });
+    for (const area of AREAS) await removeTree(join(pool.root, area));
     await disown(pool);
   } catch (error) {
     throw poolError(error, `giving up the pool ${pool.root}`);

@@ -1,6 +1,6 @@
 /** Local files as ends of a transfer. Links are not followed in the last segment; the caller vouches for the folders. */
 import { constants } from 'node:fs';
-import { chmod, lstat, open, rename, rm } from 'node:fs/promises';
+import { lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CisternError } from '../../shared/errors.ts';
 import type { RangeEnd, Sink, Source } from './ends.ts';
@@ -48,10 +48,9 @@ export async function fileSink(options: {
       }),
     publish: async () => {
       try {
-        await chmod(partial, mode);
-        await sync(partial);
+        await settle(partial, mode);
         await rename(partial, final);
-        await sync(dirname(final));
+        await sync(`${dirname(final)}/.`);
       } catch (error) {
         await remove();
         throw fileError(error, `publishing ${name}`, codes);
@@ -71,13 +70,23 @@ async function make(partial: string, size: number): Promise<void> {
   }
 }
 
+/** What is opened to be synced may have been replaced: by a link, which is not followed, or by a pipe, which is not waited for. */
+const AS_IT_IS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
 /** Waits until a file or a folder is on its disk. */
 export async function sync(path: string): Promise<void> {
-  await using file = await open(path, constants.O_RDONLY);
+  await using file = await open(path, AS_IT_IS);
   await file.sync();
 }
 
-function fileEnd(path: string, codes: FileCodes | undefined): RangeEnd {
+async function settle(path: string, mode: number): Promise<void> {
+  await using file = await open(path, AS_IT_IS);
+  await file.chmod(mode);
+  await file.sync();
+}
+
+/** A file as one end of a stream, opened by the thread that reads or writes it. */
+export function fileEnd(path: string, codes: FileCodes | undefined): RangeEnd {
   const data: FileData = { path, codes: { full: codes?.full } };
   return { module: new URL('./file-thread.ts', import.meta.url).href, data, release: () => Promise.resolve() };
 }

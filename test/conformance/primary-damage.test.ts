@@ -27,7 +27,8 @@ onEveryTarget('damage', it => {
       await assert.rejects(pool.resizeVolume(id, layerId, 8 * MiB, signal), named('IO_ERROR', path));
       assert.equal((await pool.usage(signal)).volumes.length, 2);
       await pool.resizeVolume(specs[1]!.id, specs[1]!.layerId, 8 * MiB, signal);
-      assert.equal((await pool.volumeFile(id, layerId)).path, join(place.root, 'volumes', id, `${layerId}.qcow2`));
+      using disk = await pool.volumeFile(id, layerId);
+      assert.equal(disk.path, join(place.root, 'volumes', id, `${layerId}.qcow2`));
       await assert.rejects(pool.evict(image), code('IN_USE'));
     }
     // what it stands on is told by its header all the same, so another image can go

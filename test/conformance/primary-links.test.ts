@@ -8,23 +8,24 @@ import { newPool, signal, tree } from './primary-targets.ts';
 onEveryTarget('links that somebody planted', it => {
   it('in place of an entry lead nowhere: nothing outside is read, changed or removed', async place => {
     const { pool } = await newPool(place);
-    const id = newId();
+    const [id, task] = [newId(), newId()];
     const [spec] = volumes(1);
     await writeFile(join(place.outside, 'meta.json'), JSON.stringify({ version: 1, id, layerId: id, size: 1, backing: null }));
     await writeFile(join(place.outside, `${spec!.layerId}.qcow2`), 'secret');
     const outside = await tree(place.outside);
     for (const area of ['volumes', 'trash', 'cache', 'tmp']) await symlink(place.outside, join(place.root, area, id));
-    await symlink(place.outside, join(place.root, 'tmp', `gone-volume-${id}`));
+    for (const name of [task, `gone-volume-${id}`]) await symlink(place.outside, join(place.root, 'tmp', name));
     await Promise.allSettled([pool.usage(signal), pool.evict(id), pool.sweep([id]), pool.trash([id], signal)]);
-    await Promise.allSettled([pool.purge([], new Date(Date.now() + 1000), signal), pool.scratch(id), pool.cached(id, 'qcow2')]);
+    await Promise.allSettled([pool.purge([], new Date(Date.now() + 1000), signal), pool.cached(id, 'qcow2')]);
+    await assert.rejects(pool.scratch(task), code('IO_ERROR'));
     await assert.rejects(pool.volumeFile(id, spec!.layerId), code('IO_ERROR'));
     await assert.rejects(pool.resizeVolume(id, spec!.layerId, MiB, signal), code('IO_ERROR'));
     await assert.rejects(
-      pool.createVolumes(id, [spec!], MiB, null, signal, () => undefined),
+      pool.createVolumes(task, [spec!], MiB, null, signal, () => undefined),
       code('IO_ERROR'),
     );
     await assert.rejects(make(pool, [{ ...spec!, id }], MiB), code('IO_ERROR'));
-    await assert.rejects(fill(pool, newId(), join(place.outside, 'meta.json'), id), code('IO_ERROR'));
+    await assert.rejects(fill(pool, newId(), join(place.outside, 'meta.json'), task), code('IO_ERROR'));
     assert.deepEqual(await tree(place.outside), outside);
   });
 

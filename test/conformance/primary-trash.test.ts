@@ -40,7 +40,8 @@ onEveryTarget('trash', it => {
     const specs = volumes(2);
     await make(pool, specs, MiB);
     {
-      await using _vm = await openIn((await pool.volumeFile(specs[1]!.id, specs[1]!.layerId)).path);
+      using disk = await pool.volumeFile(specs[1]!.id, specs[1]!.layerId);
+      await using _vm = await openIn(disk.path);
       await assert.rejects(
         pool.trash(
           specs.map(s => s.id),

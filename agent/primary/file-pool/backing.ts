@@ -15,7 +15,7 @@ const HEADER = 4096;
 const MAGIC = 'QFI\xfb';
 
 /**
- * What a volume's folder stands on; null where it stands alone, undefined where nothing in it tells. Goes by its meta.json, and where
+ * What a volume's folder (held) stands on; null where it stands alone, undefined where nothing in it tells. Goes by its meta.json, and where
  * that is missing or damaged by the header of its layer.
  */
 export async function backingOf(folder: string): Promise<Backing | undefined> {

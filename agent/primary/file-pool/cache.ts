@@ -4,30 +4,31 @@ import type { ImageFormat } from '../../../shared/model.ts';
 import type { DiskFile } from '../driver.ts';
 import { backingOf } from './backing.ts';
 import { CacheMeta, metaPath, readMeta } from './meta.ts';
-import { areaPath, entryPath, fileStat, isFolder, type PoolRoot } from './paths.ts';
+import { shown } from '../../host/held.ts';
+import { entryName, entryPath, fileStat, holdEntry, type OpenPool, type PoolRoot } from './paths.ts';
 import { discard, finishRemovals } from './scratch.ts';
 import { allocated, eachEntry } from './usage.ts';
 
 export const cacheFile = (pool: PoolRoot, imageId: string, format: ImageFormat): DiskFile => ({
-  path: join(entryPath(pool, 'cache', imageId), `image.${format}`),
+  path: join(entryName(pool, 'cache', imageId), `image.${format}`),
   format,
 });
 
 /** The cached image as it was published, or undefined where it is not in the cache. */
 export async function cached(
-  pool: PoolRoot,
+  pool: OpenPool,
   imageId: string,
   format: ImageFormat,
 ): Promise<(CacheMeta & { allocated: number }) | undefined> {
-  const folder = entryPath(pool, 'cache', imageId);
-  if (!(await isFolder(folder))) return undefined;
-  const { path } = cacheFile(pool, imageId, format);
-  const [meta, file] = await Promise.all([readMeta(metaPath(folder), CacheMeta), fileStat(path)]);
+  using held = await holdEntry(entryPath(pool, 'cache', imageId));
+  if (held === undefined) return undefined;
+  const folder = held.path;
+  const [meta, file] = await Promise.all([readMeta(metaPath(folder), CacheMeta), fileStat(join(folder, `image.${format}`))]);
   if (meta === undefined || file === undefined || meta.format !== format) return undefined;
   if (meta.size === file.size) return { ...meta, allocated: file.allocated };
   throw new CisternError(
     'IO_ERROR',
-    `${folder} holds ${file.size} bytes of the image where its meta.json says ${meta.size}: evict it and fill the cache again`,
+    `${shown(folder)} holds ${file.size} bytes of the image where its meta.json says ${meta.size}: evict it and fill the cache again`,
   );
 }
 
@@ -36,7 +37,7 @@ const holds = new Map<string, number>();
 
 /** Keeps an image from being evicted while clones are made of it; BUSY where that is under way already. */
 export function holdImage(pool: PoolRoot, imageId: string): Disposable {
-  const folder = entryPath(pool, 'cache', imageId);
+  const folder = entryName(pool, 'cache', imageId);
   const before = holds.get(folder) ?? 0;
   if (before < 0) throw new CisternError('BUSY', `the image ${imageId} is being evicted from ${pool.root}`);
   holds.set(folder, before + 1);
@@ -53,8 +54,8 @@ export function holdImage(pool: PoolRoot, imageId: string): Disposable {
  * Removes an image from the cache; nothing where it is gone already. IN_USE where a volume, or one in the trash, stands on it: the
  * controller knows that too and asks before; this is the second net, which sees what is really on the disk.
  */
-export async function evict(pool: PoolRoot, imageId: string): Promise<{ freed: number }> {
-  const folder = entryPath(pool, 'cache', imageId);
+export async function evict(pool: OpenPool, imageId: string): Promise<{ freed: number }> {
+  const folder = entryName(pool, 'cache', imageId);
   const refuse = (by: string): never => {
     throw new CisternError('IN_USE', `evicting the image ${imageId} from ${pool.root}: ${by}`);
   };
@@ -63,13 +64,14 @@ export async function evict(pool: PoolRoot, imageId: string): Promise<{ freed: n
   holds.set(folder, -1);
   try {
     await finishRemovals(pool, 'image');
-    if (!(await isFolder(folder))) return { freed: 0 };
+    using held = await holdEntry(entryPath(pool, 'cache', imageId));
+    if (held === undefined) return { freed: 0 };
     for (const area of ['volumes', 'trash'] as const) {
       const users = await standingOn(pool, area, imageId);
       if (users.length > 0) refuse(`${users.length} in ${area} stand on it, such as ${users[0]}`);
     }
-    const freed = await allocated(folder);
-    await discard(pool, folder, 'image', imageId);
+    const freed = await allocated(held.path);
+    await discard(pool, entryPath(pool, 'cache', imageId), 'image', imageId);
     return { freed };
   } finally {
     holds.delete(folder);
@@ -77,11 +79,10 @@ export async function evict(pool: PoolRoot, imageId: string): Promise<{ freed: n
 }
 
 /** Ids in an area that stand on an image. One whose base cannot be told might, so it counts: it stops an eviction rather than lose its base. */
-async function standingOn(pool: PoolRoot, area: 'volumes' | 'trash', imageId: string): Promise<string[]> {
-  const users = await eachEntry(pool, area, undefined, async id => {
-    const folder = join(areaPath(pool, area), id);
+async function standingOn(pool: OpenPool, area: 'volumes' | 'trash', imageId: string): Promise<string[]> {
+  const users = await eachEntry(pool, area, undefined, async (id, folder) => {
     const backing = await backingOf(folder);
-    if (backing === undefined) return (await isFolder(folder)) ? id : undefined;
+    if (backing === undefined) return id;
     return backing?.imageId === imageId ? id : undefined;
   });
   return users.filter(id => id !== undefined);

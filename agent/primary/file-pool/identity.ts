@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { CisternError } from '../../../shared/errors.ts';
 import { type Capacity, Id, Time } from '../../../shared/model.ts';
 import { createFile, readJson, syncPath, toJson } from './meta.ts';
-import { AREAS, areaPath, checkId, isFolder, poolError, type PoolRoot } from './paths.ts';
+import { type Area, AREAS, checkId, holdEntry, isFolder, type OpenPool, poolError, type PoolRoot } from './paths.ts';
 
 /** `pool.json`: says which pool a folder is, so that an empty mount point or another pool's export is never taken for it. */
 export const PoolFile = z.object({ version: z.literal(1), id: Id, type: z.string(), createdAt: Time });
@@ -31,7 +31,7 @@ export async function openRoot(
   const pool: PoolRoot = { root, ...who };
   const initialized = initialize && (await claim(pool));
   await checkIdentity(pool);
-  for (const area of AREAS) if (!(await isFolder(areaPath(pool, area)))) await makeArea(areaPath(pool, area));
+  for (const area of AREAS) if (!(await isFolder(join(root, area)))) await makeArea(join(root, area));
   return { pool, initialized };
 }
 
@@ -65,14 +65,29 @@ async function readIdentity(pool: PoolRoot): Promise<void> {
   );
 }
 
-/** The pool must still be itself and its folders must be plain ones: what each piece of work asks first. */
-export async function checkStanding(pool: PoolRoot): Promise<void> {
-  const [, ...folders] = await Promise.all([checkIdentity(pool), ...AREAS.map(area => isFolder(areaPath(pool, area)))]);
-  if (folders.every(Boolean)) return;
-  throw new CisternError(
-    'POOL_IDENTITY',
-    `the pool ${pool.root} has lost its ${AREAS.filter((_, i) => !folders[i]).join(', ')} folder`,
-  );
+/**
+ * Opens the pool for one piece of work, which disposes of it: it must still be itself, and its folders, which are held from now on,
+ * must be plain ones. POOL_IDENTITY, IO_ERROR.
+ */
+export async function openPool(pool: PoolRoot): Promise<OpenPool> {
+  using held = new DisposableStack();
+  const hold = async (area: Area) => {
+    const folder = await holdEntry(join(pool.root, area));
+    return [area, folder && held.use(folder)] as const;
+  };
+  const opening = await Promise.allSettled([checkIdentity(pool), ...AREAS.map(hold)]);
+  const failed = opening.find(one => one.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  const areas = opening.flatMap(one => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : []));
+  const lost = areas.filter(([, folder]) => folder === undefined).map(([area]) => area);
+  if (lost.length > 0) throw new CisternError('POOL_IDENTITY', `the pool ${pool.root} has lost its ${lost.join(', ')} folder`);
+  const owner = held.move();
+  return {
+    ...pool,
+    base: pool,
+    areas: Object.fromEntries(areas) as OpenPool['areas'],
+    [Symbol.dispose]: () => owner.dispose(),
+  };
 }
 
 /** Makes an empty place this pool; false where it is one already. Two hosts that try at once agree, because `link` has one winner. */

@@ -1,6 +1,4 @@
-import { rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
 import type { ImageFormat } from '../../../shared/model.ts';
 import { overlayImage, overlayMatches, type OverlaySpec, writeOverlay } from '../../host/qcow2-overlay.ts';
 import { createEmpty, createOverlay, supportsExtendedL2, version } from '../../host/qemu-img.ts';
@@ -13,13 +11,11 @@ const trusted = new Map<string, Promise<boolean>>();
 
 /**
  * How the layers of new volumes are written: by ourselves, a hundred times faster than a process, where the installed qemu-img
- * makes the very same bytes; else by qemu-img. `scratch` is the folder `tmp/<taskId>/<any>` in which the volumes are built;
- * the backing name is relative to `volumes/<id>/`.
+ * makes the very same bytes; else by qemu-img. The backing name is relative to `volumes/<id>/`.
  */
 export async function layerWriter(
   size: number,
   backing: { name: string; format: ImageFormat } | null,
-  scratch: string,
   signal: AbortSignal,
 ): Promise<WriteLayer> {
   const installed = await version(signal);
@@ -28,7 +24,7 @@ export async function layerWriter(
     const image = overlayImage({ size, backing });
     if (image !== undefined) return path => writeOverlay(path, image, { sync: false });
   }
-  return path => throughQemuImg(path, dirname(scratch), { size, backing, extendedL2 }, signal);
+  return path => create(path, { size, backing, extendedL2 }, signal);
 }
 
 function agrees(installed: string): Promise<boolean> {
@@ -38,18 +34,6 @@ function agrees(installed: string): Promise<boolean> {
   trusted.set(installed, asked);
   asked.catch(() => trusted.delete(installed)); // the caller gets the error; the next one asks again
   return asked;
-}
-
-/** qemu-img looks for the backing file: two folders below the root, as in `volumes/<id>/`, its name leads there. */
-async function throughQemuImg(path: string, folder: string, spec: OverlaySpec, signal: AbortSignal): Promise<void> {
-  const draft = join(folder, basename(path));
-  try {
-    await create(draft, spec, signal);
-    await rename(draft, path);
-  } catch (error) {
-    await rm(draft, { force: true });
-    throw error;
-  }
 }
 
 const create = (

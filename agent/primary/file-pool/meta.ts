@@ -6,6 +6,7 @@ import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { CisternError } from '../../../shared/errors.ts';
 import { Bytes, Id, ImageFormat, Sha256, Time } from '../../../shared/model.ts';
+import { shown } from '../../host/held.ts';
 import { foreign, poolError } from './paths.ts';
 
 /** `cache/<imageId>/meta.json`: what the cached file is, as the image's manifest told. */
@@ -64,7 +65,7 @@ function parse<T>(path: string, work: () => T): T {
   } catch (cause) {
     throw new CisternError(
       'IO_ERROR',
-      `${path} is damaged: ${cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause)}`,
+      `${shown(path)} is damaged: ${cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause)}`,
       { cause },
     );
   }
@@ -111,10 +112,13 @@ export async function createFile(path: string, text: string, mode = 0o644): Prom
 }
 
 const fsync = promisify(fs.fsync);
+const HELD = /^\/proc\/self\/fd\/\d+$/;
 
 /** Makes a file's data, or a folder's names, durable. Only the slow call leaves this thread: this is on the way of every new volume. */
 export async function syncPath(path: string): Promise<void> {
-  const fd = fs.openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  // a pipe in a file's place would be waited for; `.` makes dirname() of something held lead to the folder, not to the link in /proc
+  const at = HELD.test(path) ? `${path}/.` : path;
+  const fd = fs.openSync(at, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     await fsync(fd);
   } finally {

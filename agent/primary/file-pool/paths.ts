@@ -1,6 +1,8 @@
+import { fstatSync } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CisternError } from '../../../shared/errors.ts';
+import { type Held, holdFile, holdFolder, shown } from '../../host/held.ts';
 
 /** The folders of a file pool. Whatever is unfinished lies in `tmp`; the rest is reached by one rename from there. */
 export const AREAS = ['cache', 'volumes', 'trash', 'tmp'] as const;
@@ -15,6 +17,13 @@ export interface PoolRoot {
   shared: boolean;
 }
 
+/** A file pool at work, its folders held: what is done in them is done there, whatever is put in their place meanwhile. */
+export interface OpenPool extends PoolRoot, Disposable {
+  /** The pool itself, to be opened again. */
+  base: PoolRoot;
+  areas: Record<Area, Held>;
+}
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** Whether a name found in the pool can be one of ours. */
@@ -26,8 +35,34 @@ export function checkId(id: string): string {
   throw new CisternError('BAD_REQUEST', `an id in a pool must be a lower-case UUID, not ${JSON.stringify(id.slice(0, 80))}`);
 }
 
-export const areaPath = (pool: PoolRoot, area: Area): string => join(pool.root, area);
-export const entryPath = (pool: PoolRoot, area: Area, id: string): string => join(pool.root, area, checkId(id));
+/** For system calls while the pool is open. */
+export const areaPath = (pool: OpenPool, area: Area): string => pool.areas[area].path;
+/** For system calls on the entry itself while the pool is open; for what is in it, hold it: see `holdEntry`. */
+export const entryPath = (pool: OpenPool, area: Area, id: string): string => join(areaPath(pool, area), checkId(id));
+/** Where an entry shows on this host: for messages, as a key, and for programs that have the pool's word for it. */
+export const entryName = (pool: PoolRoot, area: Area, id: string): string => join(pool.root, area, checkId(id));
+
+/** Holds a folder inside the pool, or undefined where there is none. A link, or anything else under that name, is IO_ERROR. */
+export async function holdEntry(path: string): Promise<Held | undefined> {
+  return holdFolder(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    if (error.code === 'ENOTDIR' || error.code === 'ELOOP') throw foreign(path, 'folder');
+    throw poolError(error, `looking at ${path}`);
+  });
+}
+
+/** Holds a regular file inside the pool, or undefined where there is none. A link, or anything else under that name, is IO_ERROR. */
+export async function holdLayer(path: string): Promise<Held | undefined> {
+  const file = await holdFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    // a socket or a device without a driver
+    if (error.code === 'ELOOP' || error.code === 'ENXIO') throw foreign(path, 'file');
+    throw poolError(error, `opening ${path}`);
+  });
+  if (file === undefined || fstatSync(file.fd).isFile()) return file;
+  file[Symbol.dispose]();
+  throw foreign(path, 'file');
+}
 
 /** Whether a folder is there. A link, or anything else under that name, is IO_ERROR: no link inside a pool is ever followed. */
 export async function isFolder(path: string): Promise<boolean> {
@@ -51,7 +86,7 @@ export async function fileStat(path: string): Promise<{ size: number; allocated:
 }
 
 export const foreign = (path: string, expected: string): CisternError =>
-  new CisternError('IO_ERROR', `${path} is not a plain ${expected}: somebody changed the pool; it was left as it is`);
+  new CisternError('IO_ERROR', `${shown(path)} is not a plain ${expected}: somebody changed the pool; it was left as it is`);
 
 const FULL = ['ENOSPC', 'EDQUOT'];
 const GONE = ['EROFS', 'EIO', 'ESTALE', 'ENOTCONN', 'ETIMEDOUT', 'EHOSTDOWN', 'ENODEV', 'ENXIO'];
@@ -65,15 +100,20 @@ export const isFull = (error: unknown): boolean =>
 /** A failed system call on a pool as the error a user should see: POOL_FULL, POOL_UNAVAILABLE or IO_ERROR. Cancels pass through. */
 export function poolError(error: unknown, tried: string): Error {
   if (isFull(error)) return full(error as Error, tried);
-  if (error instanceof CisternError) return error;
+  if (error instanceof CisternError) return named(error);
   const errno = error as NodeJS.ErrnoException;
   if (errno.name === 'AbortError') return errno;
-  return new CisternError(GONE.includes(errno.code ?? '') ? 'POOL_UNAVAILABLE' : 'IO_ERROR', `${tried}: ${errno.message}`, {
-    cause: error,
-  });
+  const code = GONE.includes(errno.code ?? '') ? 'POOL_UNAVAILABLE' : 'IO_ERROR';
+  return new CisternError(code, shown(`${tried}: ${errno.message}`), { cause: error });
+}
+
+/** The error with the names of what was held, in place of the paths by which it was held. */
+export function named(error: CisternError): CisternError {
+  error.message = shown(error.message);
+  return error;
 }
 
 const full = (error: Error, tried: string): CisternError =>
   error instanceof CisternError && error.code === 'POOL_FULL'
     ? error
-    : new CisternError('POOL_FULL', `${tried}: ${error.message}`, { cause: error });
+    : new CisternError('POOL_FULL', shown(`${tried}: ${error.message}`), { cause: error });

@@ -1,11 +1,9 @@
-import { readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { throwIfAborted } from '../../host/run.ts';
-import type { DiskFile } from '../driver.ts';
 import { makeDurable } from './durable.ts';
 import { refuseOpen } from './locks.ts';
 import { metaPath, readMeta, syncPath, toMeta, VolumeMeta, writeMeta } from './meta.ts';
-import { areaPath, entryPath, isFolder, isFull, poolError, type PoolRoot } from './paths.ts';
+import { areaPath, entryPath, holdEntry, isFolder, isFull, poolError, type OpenPool } from './paths.ts';
 import { discard, finishRemovals } from './scratch.ts';
 import { allocated, deletedAt, eachEntry } from './usage.ts';
 
@@ -13,11 +11,11 @@ import { allocated, deletedAt, eachEntry } from './usage.ts';
  * Moves volumes to the trash; returns those that are there now. What is in neither place is gone already, which is no error.
  * VOLUME_IN_USE, and none is moved, where a program writes to one of them.
  */
-export async function trash(pool: PoolRoot, volumeIds: string[], signal: AbortSignal): Promise<string[]> {
+export async function trash(pool: OpenPool, volumeIds: string[], signal: AbortSignal): Promise<string[]> {
   const trashed: string[] = [];
   const moved = new Set<string>();
   try {
-    await refuseOpen(await layers(pool, volumeIds), pool.shared, signal);
+    await refuseOpen(pool, volumeIds, signal);
     for (const id of volumeIds) {
       if (await moveToTrash(pool, id)) moved.add(id);
       else if (!(await isFolder(entryPath(pool, 'trash', id)))) continue;
@@ -33,13 +31,14 @@ export async function trash(pool: PoolRoot, volumeIds: string[], signal: AbortSi
 }
 
 /** Brings volumes back from the trash; returns those that it brought. What stands in its place already is left alone. */
-export async function restore(pool: PoolRoot, volumeIds: string[]): Promise<string[]> {
+export async function restore(pool: OpenPool, volumeIds: string[]): Promise<string[]> {
   const restored: string[] = [];
   try {
     for (const id of volumeIds) {
       const [from, to] = [entryPath(pool, 'trash', id), entryPath(pool, 'volumes', id)];
       if (!(await isFolder(from)) || (await isFolder(to))) continue;
-      await forgetDeletion(from);
+      using held = await holdEntry(from);
+      if (held !== undefined) await forgetDeletion(held.path);
       await rename(from, to);
       restored.push(id);
     }
@@ -50,11 +49,11 @@ export async function restore(pool: PoolRoot, volumeIds: string[]): Promise<stri
   }
 }
 
-const syncMoves = async (pool: PoolRoot): Promise<void> =>
+const syncMoves = async (pool: OpenPool): Promise<void> =>
   void (await Promise.all([syncPath(areaPath(pool, 'trash')), syncPath(areaPath(pool, 'volumes'))]));
 
 /** Removes these from the trash at once. */
-export async function discardTrash(pool: PoolRoot, volumeIds: string[]): Promise<void> {
+export async function discardTrash(pool: OpenPool, volumeIds: string[]): Promise<void> {
   await finishRemovals(pool, 'volume');
   for (const id of volumeIds) {
     const folder = entryPath(pool, 'trash', id);
@@ -62,19 +61,7 @@ export async function discardTrash(pool: PoolRoot, volumeIds: string[]): Promise
   }
 }
 
-/** The files of volumes that qemu may have open. */
-async function layers(pool: PoolRoot, volumeIds: string[]): Promise<DiskFile[]> {
-  const files: DiskFile[] = [];
-  for (const id of volumeIds) {
-    const folder = entryPath(pool, 'volumes', id);
-    if (!(await isFolder(folder))) continue;
-    for (const entry of await readdir(folder, { withFileTypes: true }))
-      if (entry.isFile() && entry.name.endsWith('.qcow2')) files.push({ path: join(folder, entry.name), format: 'qcow2' });
-  }
-  return files;
-}
-
-async function moveToTrash(pool: PoolRoot, id: string): Promise<boolean> {
+async function moveToTrash(pool: OpenPool, id: string): Promise<boolean> {
   const from = entryPath(pool, 'volumes', id);
   const to = entryPath(pool, 'trash', id);
   if (!(await isFolder(from))) return false;
@@ -88,12 +75,16 @@ async function moveToTrash(pool: PoolRoot, id: string): Promise<boolean> {
  * trash without that note as well, and `deletedAt()` then goes by its folder: so a full disk, which a delete is to help against,
  * is no reason to fail, nor is a damaged meta.json.
  */
-async function noteDeletion(pool: PoolRoot, ids: string[], moved: Set<string>): Promise<void> {
+async function noteDeletion(pool: OpenPool, ids: string[], moved: Set<string>): Promise<void> {
+  using held = new DisposableStack();
   const drafts: string[] = [];
   const now = new Date().toISOString();
   try {
     for (const id of ids) {
-      const path = metaPath(entryPath(pool, 'trash', id));
+      const folder = await holdEntry(entryPath(pool, 'trash', id));
+      if (folder === undefined) continue;
+      held.use(folder);
+      const path = metaPath(folder.path);
       const meta = await readMeta(path, VolumeMeta).catch(() => undefined);
       if (meta === undefined || (meta.deletedAt !== undefined && !moved.has(id))) continue;
       const draft = `${path}.next`;
@@ -121,7 +112,7 @@ async function forgetDeletion(folder: string): Promise<void> {
 
 /** Removes these from the trash for good, and with `before` all that went there earlier; `freed` counts what the files took in bytes. */
 export async function purge(
-  pool: PoolRoot,
+  pool: OpenPool,
   volumeIds: string[],
   before: Date | null,
   signal: AbortSignal,
@@ -129,16 +120,18 @@ export async function purge(
   const named = new Set(volumeIds);
   const removed = await finishRemovals(pool, 'volume');
   let freed = 0;
-  const due = await eachEntry(pool, 'trash', signal, async id => ({
+  const due = await eachEntry(pool, 'trash', signal, async (id, folder) => ({
     id,
-    goes: named.has(id) || (before !== null && (await deletedAt(join(areaPath(pool, 'trash'), id))) < before),
+    goes: named.has(id) || (before !== null && (await deletedAt(folder)) < before),
   }));
   for (const { id, goes } of due) {
     throwIfAborted(signal);
     if (!goes) continue;
-    const folder = entryPath(pool, 'trash', id);
-    const bytes = await allocated(folder);
-    await discard(pool, folder, 'volume', id);
+    const path = entryPath(pool, 'trash', id);
+    using folder = await holdEntry(path);
+    if (folder === undefined) continue;
+    const bytes = await allocated(folder.path);
+    await discard(pool, path, 'volume', id);
     freed += bytes;
     removed.push(id);
   }

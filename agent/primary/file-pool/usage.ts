@@ -4,21 +4,22 @@ import type { CommandOutput } from '../../../shared/commands/index.ts';
 import { throwIfAborted } from '../../host/run.ts';
 import { capacity } from './identity.ts';
 import { metaPath, readMeta, VolumeMeta } from './meta.ts';
-import { type Area, areaPath, isId, poolError, type PoolRoot } from './paths.ts';
+import { type Area, areaPath, holdEntry, isId, type OpenPool, poolError } from './paths.ts';
 
 /** Entries looked at side by side: enough to hide the latency of a server, few enough to leave it room for the volumes. */
 const WIDTH = 16;
 
 /** Free space, and what each cached image, volume and trash entry takes (bytes of its blocks, not of its length). */
-export async function usage(pool: PoolRoot, signal: AbortSignal): Promise<CommandOutput<'pool.usage'>> {
+export async function usage(pool: OpenPool, signal: AbortSignal): Promise<CommandOutput<'pool.usage'>> {
   const measure = (area: Area) =>
-    eachEntry(pool, area, signal, async id => ({ id, allocated: await allocated(join(areaPath(pool, area), id)) }));
+    eachEntry(pool, area, signal, async (id, folder) => ({ id, allocated: await allocated(folder) }));
   const cache = await measure('cache');
   const volumes = await measure('volumes');
-  const trash = await eachEntry(pool, 'trash', signal, async id => {
-    const folder = join(areaPath(pool, 'trash'), id);
-    return { id, allocated: await allocated(folder), deletedAt: (await deletedAt(folder)).toISOString() };
-  });
+  const trash = await eachEntry(pool, 'trash', signal, async (id, folder) => ({
+    id,
+    allocated: await allocated(folder),
+    deletedAt: (await deletedAt(folder)).toISOString(),
+  }));
   return { capacity: await capacity(pool), cache: cache.map(c => ({ imageId: c.id, allocated: c.allocated })), volumes, trash };
 }
 
@@ -38,26 +39,30 @@ export async function allocated(folder: string): Promise<number> {
   return stats.reduce((sum, stat) => sum + (stat?.isFile() === true ? stat.blocks * 512 : 0), 0);
 }
 
-/** `work` for each entry of an area, a few at a time, in the order of the folder; names that are not ids are no entries. */
+/**
+ * `work` for each entry of an area, with its folder held, a few at a time, in the order of the area; names that are not ids are no
+ * entries, nor is what goes away meanwhile.
+ */
 export async function eachEntry<T>(
-  pool: PoolRoot,
+  pool: OpenPool,
   area: Area,
   signal: AbortSignal | undefined,
-  work: (id: string) => Promise<T>,
+  work: (id: string, folder: string) => Promise<T>,
 ): Promise<T[]> {
   try {
     const entries = await readdir(areaPath(pool, area), { withFileTypes: true });
     const ids = entries.filter(entry => entry.isDirectory() && isId(entry.name)).map(entry => entry.name);
-    const results: T[] = new Array<T>(ids.length);
+    const results: T[][] = ids.map(() => []);
     let next = 0;
     const lane = async (): Promise<void> => {
       for (let i = next++; i < ids.length; i = next++) {
         throwIfAborted(signal);
-        results[i] = await work(ids[i]!);
+        using held = await holdEntry(join(areaPath(pool, area), ids[i]!));
+        if (held !== undefined) results[i] = [await work(ids[i]!, held.path)];
       }
     };
     await Promise.all(Array.from({ length: Math.min(WIDTH, ids.length) }, lane));
-    return results;
+    return results.flat(1) as T[];
   } catch (error) {
     throw poolError(error, `reading ${areaPath(pool, area)}`);
   }

@@ -5,12 +5,25 @@ import type { ImageFormat } from '../../../shared/model.ts';
 import { inspectLayer } from '../../host/inspect-copy.ts';
 import { resize } from '../../host/qemu-img.ts';
 import { throwIfAborted } from '../../host/run.ts';
-import type { DiskFile, VolumeSpec } from '../driver.ts';
+import { holdFolderSync, shown } from '../../host/held.ts';
+import type { OpenDisk, VolumeSpec } from '../driver.ts';
+import { backingOf } from './backing.ts';
 import { cached, cacheFile, holdImage } from './cache.ts';
 import { makeDurable } from './durable.ts';
 import { layerWriter, type WriteLayer } from './layer.ts';
 import { metaPath, readMeta, syncPath, toMeta, VolumeMeta, writeMeta } from './meta.ts';
-import { areaPath, checkId, entryPath, fileStat, isFolder, isFull, poolError, type PoolRoot } from './paths.ts';
+import {
+  areaPath,
+  checkId,
+  entryName,
+  entryPath,
+  fileStat,
+  holdEntry,
+  holdLayer,
+  isFull,
+  type OpenPool,
+  poolError,
+} from './paths.ts';
 import { openScratch } from './scratch.ts';
 
 export interface NewVolumes {
@@ -32,7 +45,7 @@ const layerFile = (folder: string, layerId: string): string => join(folder, `${c
  * System calls here are the blocking ones: at a thousand volumes a call's way through the thread pool costs more than the call.
  */
 export async function createVolumes(
-  pool: PoolRoot,
+  pool: OpenPool,
   taskId: string,
   wanted: NewVolumes,
   signal: AbortSignal,
@@ -48,7 +61,6 @@ export async function createVolumes(
     const write = await layerWriter(
       size,
       backing === null ? null : { name: `../../cache/${backing.imageId}/image.${backing.format}`, format: backing.format },
-      scratch.path,
       signal,
     );
     try {
@@ -67,10 +79,11 @@ export async function createVolumes(
     }
   }
   const first = volumes[0]!;
-  return { allocated: (await fileStat(layerFile(entryPath(pool, 'volumes', first.id), first.layerId)))?.allocated ?? 0 };
+  using folder = await holdEntry(entryPath(pool, 'volumes', first.id));
+  return { allocated: (folder && (await fileStat(layerFile(folder.path, first.layerId)))?.allocated) ?? 0 };
 }
 
-async function checkBacking(pool: PoolRoot, backing: { imageId: string; format: ImageFormat }, size: number): Promise<void> {
+async function checkBacking(pool: OpenPool, backing: { imageId: string; format: ImageFormat }, size: number): Promise<void> {
   const image = await cached(pool, backing.imageId, backing.format);
   if (image === undefined)
     throw new CisternError(
@@ -85,17 +98,23 @@ async function checkBacking(pool: PoolRoot, backing: { imageId: string; format: 
 }
 
 /** Whether the volume stands just as asked for. WRONG_STATE where the id is taken by one that is different. */
-async function standsAlready(pool: PoolRoot, spec: VolumeSpec, { size, backing }: NewVolumes): Promise<boolean> {
-  const folder = entryPath(pool, 'volumes', spec.id);
-  if (lstatSync(folder, { throwIfNoEntry: false }) === undefined) return false;
-  const meta = (await isFolder(folder)) ? await readMeta(metaPath(folder), VolumeMeta) : undefined;
+async function standsAlready(pool: OpenPool, spec: VolumeSpec, { size, backing }: NewVolumes): Promise<boolean> {
+  const path = entryPath(pool, 'volumes', spec.id);
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return false;
+  using held = await holdEntry(path);
+  if (held === undefined) return false;
+  const folder = held.path;
+  const meta = await readMeta(metaPath(folder), VolumeMeta);
   const same =
     meta?.layerId === spec.layerId &&
     meta.size === size &&
     meta.backing?.imageId === backing?.imageId &&
     meta.backing?.format === backing?.format;
   if (same && (await fileStat(layerFile(folder, spec.layerId))) !== undefined) return true;
-  throw new CisternError('WRONG_STATE', `making the volume ${spec.id}: ${folder} is there already and is not what was asked for`);
+  throw new CisternError(
+    'WRONG_STATE',
+    `making the volume ${spec.id}: ${shown(folder)} is there already and is not what was asked for`,
+  );
 }
 
 /** One volume's folder in `tmp`; returns the files to make durable. */
@@ -106,15 +125,15 @@ async function buildVolume(
   write: WriteLayer,
 ): Promise<string[]> {
   const meta: VolumeMeta = { version: 1, id: spec.id, layerId: spec.layerId, size, backing, createdAt: new Date().toISOString() };
-  const layer = layerFile(folder, spec.layerId);
   mkdirSync(folder, 0o755);
-  await write(layer);
-  writeFileSync(metaPath(folder), toMeta(meta), { flag: 'wx', mode: 0o644 });
-  return [layer, metaPath(folder)];
+  using held = holdFolderSync(folder);
+  await write(layerFile(held.path, spec.layerId));
+  writeFileSync(metaPath(held.path), toMeta(meta), { flag: 'wx', mode: 0o644 });
+  return [layerFile(folder, spec.layerId), metaPath(folder)];
 }
 
 /** Renames all into place, or none: what was published goes back when a later one fails. */
-function publish(pool: PoolRoot, scratch: string, specs: VolumeSpec[]): void {
+function publish(pool: OpenPool, scratch: string, specs: VolumeSpec[]): void {
   const done: string[] = [];
   try {
     for (const { id } of specs) {
@@ -132,32 +151,47 @@ async function turn(signal: AbortSignal): Promise<void> {
   throwIfAborted(signal);
 }
 
-/** The volume's top layer, on what its note says that it stands on. VOLUME_MISSING where layer or note is not there. */
-export async function volumeFile(pool: PoolRoot, volumeId: string, layerId: string): Promise<DiskFile> {
-  const folder = entryPath(pool, 'volumes', volumeId);
-  const path = layerFile(folder, layerId);
-  const missing = (file: string): CisternError =>
-    new CisternError('VOLUME_MISSING', `looking for the volume ${volumeId}: ${file} is not there`);
-  if (!(await isFolder(folder)) || (await fileStat(path)) === undefined) throw missing(path);
-  const meta = await readMeta(metaPath(folder), VolumeMeta);
-  if (meta === undefined) throw missing(metaPath(folder));
-  await inspectLayer(path);
-  const { backing } = meta;
-  return { path, format: 'qcow2', backing: backing && { ...cacheFile(pool, backing.imageId, backing.format), backing: null } };
+/** The volume's top layer, held, on what its note, or its header, says that it stands on. VOLUME_MISSING where it is not there. */
+export async function volumeFile(pool: OpenPool, volumeId: string, layerId: string): Promise<OpenDisk> {
+  using held = new DisposableStack();
+  const path = layerFile(entryName(pool, 'volumes', volumeId), layerId);
+  const folder = held.adopt(await holdEntry(entryPath(pool, 'volumes', volumeId)), one => one?.[Symbol.dispose]());
+  const layer = folder && (await holdLayer(layerFile(folder.path, layerId)));
+  if (folder === undefined || layer === undefined) return lost(volumeId, path);
+  held.use(layer);
+  await inspectLayer(layerFile(folder.path, layerId));
+  const standsOn = await backingOf(folder.path);
+  if (standsOn === undefined) return lost(volumeId, metaPath(folder.path));
+  const backing = standsOn && { ...(await holdBase(pool, standsOn, held)), backing: null };
+  const owner = held.move();
+  return { path, held: layer.path, format: 'qcow2', backing, [Symbol.dispose]: () => owner.dispose() };
+}
+
+/** The cached image below a volume, held. Whoever can write to the pool must not choose what is read through the volume. */
+async function holdBase(pool: OpenPool, { imageId, format }: NonNullable<VolumeMeta['backing']>, held: DisposableStack) {
+  const { path } = cacheFile(pool, imageId, format);
+  const folder = await holdEntry(entryPath(pool, 'cache', imageId));
+  const file = folder && (await holdLayer(join(held.use(folder).path, `image.${format}`)));
+  if (file === undefined) throw new CisternError('IO_ERROR', `the image that a volume stands on is not in the pool: ${path}`);
+  return { path, held: held.use(file).path, format };
+}
+
+function lost(volumeId: string, what: string): never {
+  throw new CisternError('VOLUME_MISSING', `looking for the volume ${volumeId}: ${shown(what)} is not there`);
 }
 
 /** Grows a volume to `size` bytes; the same size again is no error, less is BAD_REQUEST. VOLUME_IN_USE while a program has it open. */
 export async function resizeVolume(
-  pool: PoolRoot,
+  pool: OpenPool,
   volumeId: string,
   layerId: string,
   size: number,
   signal: AbortSignal,
 ): Promise<{ size: number; allocated: number }> {
-  const disk = await volumeFile(pool, volumeId, layerId);
-  const path = metaPath(entryPath(pool, 'volumes', volumeId));
-  const meta = await readMeta(path, VolumeMeta);
-  if (meta === undefined) throw new CisternError('VOLUME_MISSING', `growing the volume ${volumeId}: ${path} is not there`);
+  using held = new DisposableStack();
+  const disk = held.use(await volumeFile(pool, volumeId, layerId));
+  const folder = held.use((await holdEntry(entryPath(pool, 'volumes', volumeId))) ?? lost(volumeId, disk.path)).path;
+  const meta = (await readMeta(metaPath(folder), VolumeMeta)) ?? lost(volumeId, metaPath(folder));
   if (size < meta.size)
     throw new CisternError(
       'BAD_REQUEST',
@@ -166,12 +200,12 @@ export async function resizeVolume(
   try {
     await resize(disk, size, signal);
     if (size !== meta.size)
-      await writeMeta(path, { ...meta, size }).catch((error: unknown) => {
+      await writeMeta(metaPath(folder), { ...meta, size }).catch((error: unknown) => {
         // the disk has grown, which its header tells: on a full pool the note of it waits for the next time
         if (!isFull(error)) throw error;
       });
   } catch (error) {
     throw poolError(error, `growing ${disk.path}`);
   }
-  return { size, allocated: (await fileStat(disk.path))?.allocated ?? 0 };
+  return { size, allocated: (await fileStat(layerFile(folder, layerId)))?.allocated ?? 0 };
 }
