@@ -20,7 +20,7 @@ export async function checkPartitions(image: ImageFile): Promise<void> {
 /** UEFI specification 2.10, 5.3.2. False where there is no sound GPT for sectors of this size. */
 async function checkGpt(image: ImageFile, sector: number): Promise<boolean> {
   if (image.size < 3 * sector) return false;
-  const b = await image.read(sector, 512, 'the GPT');
+  const b = Buffer.from(await image.read(sector, 512, 'the GPT'));
   const headerSize = b.readUInt32LE(12);
   if (b.toString('latin1', 0, 8) !== 'EFI PART' || headerSize < 92 || headerSize > 512) return false;
   const [own, sum] = [u64le(b, 24), b.readUInt32LE(16)];

@@ -1,7 +1,7 @@
 import { requireInside, requireSound } from './file.ts';
 import type { Bounds, ImageFile } from './file.ts';
 import type { Qcow2Header } from './qcow2-header.ts';
-import { readTable, seenBefore, type TablePart } from './tables.ts';
+import { readTable, requireDistinct, type TablePart } from './tables.ts';
 
 /** qemu's own limits on what it loads at open (block/qcow2.h): L1 table 32 MiB, refcount table 8 MiB. */
 const MAX_L1 = 32 * 2 ** 20;
@@ -26,12 +26,15 @@ export async function checkRefcounts(image: ImageFile, header: Qcow2Header): Pro
   checkPlace(refcountOffset, clusterSize, 'the refcount table');
   requireInside(bounds, refcountOffset, length, 'the refcount table');
   const table = await image.read(refcountOffset, Math.min(length, REFCOUNT_PART), 'the refcount table');
-  const last = checkEntries(bounds, header, { first: 0, bytes: table }, { reserved: 0xff00_0000, what: 'refcount block' });
-  if (!last) return;
-  const block = await image.read(last.offset, Math.min(clusterSize, image.size - last.offset), 'the last refcount block');
-  const used = block.findLastIndex(byte => byte !== 0);
+  const { places, last } = checkEntries(bounds, header, { first: 0, bytes: table }, 0xff00_0000, 'refcount block');
+  requireDistinct(places, 'the refcount block at byte');
+  const at = places.at(-1);
+  if (at === undefined) return;
+  const block = await image.read(at, Math.min(clusterSize, image.size - at), 'the last refcount block');
+  let used = block.length - 1;
+  while (used >= 0 && block[used] === 0) used--;
   if (used < 0) return;
-  const cluster = last.index * ((clusterSize * 8) / refcountBits) + Math.floor((used * 8) / refcountBits);
+  const cluster = last * ((clusterSize * 8) / refcountBits) + Math.floor((used * 8) / refcountBits);
   // A file may end inside of its last cluster, so only the first byte is asked for.
   requireInside(bounds, cluster * clusterSize, 1, 'the last used cluster');
 }
@@ -51,40 +54,33 @@ export async function checkL1(image: ImageFile, header: Qcow2Header): Promise<vo
   checkPlace(l1Offset, clusterSize, 'the L1 table');
   requireInside(bounds, l1Offset, l1Entries * 8, 'the L1 table');
   const parts = await readTable(image, l1Offset, l1Entries * 8, 8, 'the L1 table');
-  const seen = seenBefore(parts.reduce((entries, { bytes }) => entries + bytes.length / 8, 0));
   // Bit 63 is set on tables that are this image's own; bits 0-8 and 56-62 must be zero.
-  for (const part of parts) checkEntries(bounds, header, part, { reserved: 0x7f00_0000, what: 'L2 table', seen });
+  const places = parts.flatMap(part => checkEntries(bounds, header, part, 0x7f00_0000, 'L2 table').places);
+  requireDistinct(places, 'the L2 table at byte');
 }
 
 function checkPlace(offset: number, clusterSize: number, what: string): void {
   requireSound(offset >= clusterSize && offset % clusterSize === 0, `${what} cannot lie at byte ${offset}`);
 }
 
-interface Rules {
-  /** Bits of an entry's upper half that must be zero. */
-  reserved: number;
-  what: string;
-  seen?: (offset: number) => boolean;
-}
-
-/** Checks each 64-bit entry: cluster-aligned, inside the file, no reserved bit, no cluster twice. Returns the last one that is set. */
-function checkEntries(bounds: Bounds, header: Qcow2Header, part: TablePart, rules: Rules) {
-  const { reserved, what, seen = seenBefore(part.bytes.length / 8) } = rules;
+/** Checks each 64-bit entry: cluster-aligned, inside the file, none of the `reserved` bits of its upper half. Returns where those that are set lead, and the index of the last one. */
+function checkEntries(bounds: Bounds, header: Qcow2Header, part: TablePart, reserved: number, what: string) {
   const table = part.bytes;
-  let last: { index: number; offset: number } | undefined;
+  const places: number[] = [];
+  let last = -1;
   for (let at = 0; at + 8 <= table.length; at += 8) {
     const high = table.readUInt32BE(at);
     const low = table.readUInt32BE(at + 4);
     if (high === 0 && low === 0) continue;
     const index = part.first + at / 8;
     const offset = (high & 0x00ff_ffff) * 2 ** 32 + low;
-    const name = `${what} ${index}`;
     requireSound((high & reserved) === 0, `entry ${index} has reserved bits set: no ${what}`);
     if (offset === 0) continue;
+    const name = `${what} ${index}`;
     checkPlace(offset, header.clusterSize, name);
     requireInside(bounds, offset, 1, name);
-    requireSound(!seen(offset), `${name} at byte ${offset} is used twice`);
-    last = { index, offset };
+    places.push(offset);
+    last = index;
   }
-  return last;
+  return { places, last };
 }

@@ -44,7 +44,7 @@ async function backingName(image: ImageFile, header: Qcow2Header): Promise<strin
 }
 
 /** What header extensions take at most: names of features take a few hundred bytes, a LUKS header or a data file's name is refused. */
-const EXTENSIONS = 64 * 1024;
+const EXTENSIONS = 4096;
 
 /** Walks the header extensions; returns where they end. What lies behind an end that is not there would not have been looked at. */
 async function checkExtensions(image: ImageFile, header: Qcow2Header): Promise<number> {

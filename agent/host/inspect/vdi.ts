@@ -1,7 +1,7 @@
 import { CisternError } from '../../../shared/errors.ts';
 import { requireInside, requireSize, requireSound, u64le } from './file.ts';
 import type { ImageFile, Judge } from './file.ts';
-import { readTable, seenBefore } from './tables.ts';
+import { readTable, requireDistinct } from './tables.ts';
 
 /** Image types of VirtualBox: only the first two are whole in themselves. */
 const TYPES: Record<number, string> = { 1: 'dynamic', 2: 'static', 3: 'undo', 4: 'differencing' };
@@ -54,17 +54,17 @@ export const judgeVdi: Judge = async (image, maxVirtualSize) => {
 /** Every block that is there lies among the allocated ones, and none is used twice. */
 async function checkMap(image: ImageFile, offset: number, blocks: number, allocated: number): Promise<void> {
   const parts = await readTable(image, offset, blocks * 4, 4, 'the block map');
-  const seen = seenBefore(parts.reduce((entries, { bytes }) => entries + bytes.length / 4, 0));
+  const there: number[] = [];
   for (const { first, bytes } of parts) {
     for (let at = 0; at < bytes.length; at += 4) {
       const block = bytes.readUInt32LE(at);
       if (block >= UNALLOCATED) continue;
       const index = first + at / 4;
       requireSound(block < allocated, `block ${index} is said to be block ${block} of the file, which has ${allocated}`);
-      // the set knows no zero
-      requireSound(!seen(block + 1), `block ${block} of the file is used twice`);
+      there.push(block);
     }
   }
+  requireDistinct(there, 'block');
 }
 
 function isZero(buffer: Buffer, at: number, length: number): boolean {

@@ -2,7 +2,7 @@ import { CisternError } from '../../../shared/errors.ts';
 import { crc32c } from './crc32c.ts';
 import { requireInside, requireSound, u64le } from './file.ts';
 import type { Bounds, ImageFile, Judge } from './file.ts';
-import { readTable, seenBefore } from './tables.ts';
+import { readTable, requireDistinct } from './tables.ts';
 import { readMetadata } from './vhdx-metadata.ts';
 import type { Disk } from './vhdx-metadata.ts';
 
@@ -102,7 +102,7 @@ async function checkBlocks(image: ImageFile, bat: Region, disk: Disk, bounds: Bo
   const entries = blocks + Math.floor((blocks - 1) / chunk);
   requireSound(entries * 8 <= bat.length, `the block table has room for ${bat.length / 8} entries, the disk needs ${entries}`);
   const parts = await readTable(image, bat.offset, entries * 8, 8, 'the block table');
-  const seen = seenBefore(parts.reduce((all, { bytes }) => all + bytes.length / 8, 0));
+  const places: number[] = [];
   for (const { first, bytes } of parts) {
     for (let at = 0; at + 8 <= bytes.length; at += 8) {
       const index = first + at / 8;
@@ -114,7 +114,8 @@ async function checkBlocks(image: ImageFile, bat: Region, disk: Disk, bounds: Bo
       const offset = Math.floor(u64le(bytes, at) / MIB) * MIB;
       requireSound(offset >= MIB, `block ${index} lies on the headers`);
       requireInside(bounds, offset, disk.blockSize, `block ${index}`);
-      requireSound(!seen(offset), `block ${index} at byte ${offset} is used twice`);
+      places.push(offset);
     }
   }
+  requireDistinct(places, 'the block at byte');
 }

@@ -1,7 +1,7 @@
 import { CisternError } from '../../../shared/errors.ts';
 import { isPowerOfTwo, requireInside, requireSize, requireSound, u64le } from './file.ts';
 import type { Bounds, ImageFile, Judge } from './file.ts';
-import { readTable, seenBefore } from './tables.ts';
+import { readTable, requireDistinct } from './tables.ts';
 import { checkDescriptor, checkNoParent } from './vmdk-descriptor.ts';
 
 const SECTOR = 512;
@@ -110,11 +110,8 @@ async function checkDirectories(image: ImageFile, header: SparseHeader, bounds: 
   }
   const parts = await readTable(image, header.directoryAt * SECTOR, entries * 4, 4, 'the grain directory');
   const tables = parts.flatMap(({ bytes }) => sectorsOf(bytes));
-  const seen = seenBefore(tables.length);
-  for (const table of tables) {
-    requireInside(bounds, table * SECTOR, header.tableEntries * 4, 'a grain table');
-    requireSound(!seen(table), `the grain table at sector ${table} is used twice`);
-  }
+  for (const table of tables) requireInside(bounds, table * SECTOR, header.tableEntries * 4, 'a grain table');
+  requireDistinct(tables, 'the grain table at sector');
   for (const table of new Set([...tables.slice(0, TABLES_READ), ...tables.slice(-TABLES_READ)])) {
     const grains = sectorsOf(await image.read(table * SECTOR, header.tableEntries * 4, 'a grain table'));
     grains.forEach(grain => requireInside(bounds, grain * SECTOR, 1, 'a grain'));
@@ -123,6 +120,10 @@ async function checkDirectories(image: ImageFile, header: SparseHeader, bounds: 
 
 /** The entries of a directory or table that are set: 0 is "none", and 1 among grains is "zeros". */
 function sectorsOf(table: Buffer): number[] {
-  const all = Array.from({ length: table.length / 4 }, (_, i) => table.readUInt32LE(i * 4));
-  return all.filter(sector => sector > 1);
+  const sectors: number[] = [];
+  for (let at = 0; at + 4 <= table.length; at += 4) {
+    const sector = table.readUInt32LE(at);
+    if (sector > 1) sectors.push(sector);
+  }
+  return sectors;
 }

@@ -44,15 +44,17 @@ const BASES = {
 };
 export type Base = keyof typeof BASES | 'raw';
 
-const WRITES = ['write -q 0 64k', 'write -q 1G 64k', 'write -q 2G 64k'].flatMap(write => ['-c', write]);
-
-/** The bytes of an honest image, to be changed. */
-export async function honestBytes(base: Base, dir: string): Promise<Buffer> {
+/** The bytes of an honest image, to be changed; `small` ones are of 64 MiB and have small tables. The file is DIR/base.BASE. */
+export async function honestBytes(base: Base, dir: string, small = false): Promise<Buffer> {
   if (base === 'raw') return Buffer.alloc(2 ** 20);
   const path = join(dir, `base.${base}`);
   const options = BASES[base];
-  await exec('qemu-img', ['create', '-q', ...options, path, base === 'wide' ? '64G' : '3G']);
-  if (base !== 'wide') await exec('qemu-io', ['-f', options[1] ?? '', ...WRITES, path]);
+  const format = options[1] ?? '';
+  const mebibytes = base === 'wide' ? 64 * 1024 : small ? 64 : 3 * 1024;
+  const tables = small && format === 'qcow2' ? ['-o', 'cluster_size=16k'] : [];
+  await exec('qemu-img', ['create', '-q', ...options, ...tables, path, `${mebibytes}M`]);
+  const writes = [0, 1, 2].flatMap(third => ['-c', `write -q ${Math.floor((mebibytes * third) / 3)}M 64k`]);
+  if (base !== 'wide') await exec('qemu-io', ['-f', format, ...writes, path]);
   return readFile(path);
 }
 
