@@ -137,7 +137,24 @@ const resize: Step = (mutant, random) => {
   mutant.touched.push('size');
 };
 
-const STEPS: readonly Step[] = [flip, flip, integer, integer, integer, integer, splice, shift, word, resize];
+/** What single changes hardly ever make whole: another file, named so that qemu would open it. */
+const lie: Step = (mutant, random) => {
+  const { bytes, format } = mutant.seed;
+  const name = Buffer.from('/etc/passwd');
+  if (format === 'qcow2') {
+    const fields = Buffer.alloc(12);
+    fields.writeUInt32BE(0x300, 4);
+    fields.writeUInt32BE(1 + random(name.length), 8);
+    mutant.edits.push({ at: 8, bytes: fields }, { at: 0x300, bytes: name });
+  } else if (format === 'vmdk') {
+    const hint = Buffer.from(`parentFileNameHint="/etc/passwd"\n`);
+    mutant.edits.push({ at: bytes.indexOf('parentCID=ffffffff'), bytes: Buffer.from('parentCID=12345678') });
+    mutant.edits.push({ at: bytes.indexOf(0, 512), bytes: hint });
+  }
+  mutant.touched.push('lie');
+};
+
+const STEPS: readonly Step[] = [flip, flip, integer, integer, integer, integer, splice, shift, word, resize, lie];
 
 /** The mutant of these random numbers: an honest image in which one to four things were changed. */
 export function mutate(seeds: readonly Seed[], random: Random): Mutant {
