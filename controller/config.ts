@@ -36,8 +36,9 @@ export const ControllerConfig = z.strictObject({
       trash: z.string().default('17 * * * *'),
       cache: z.string().default('*/10 * * * *'),
       prune: z.string().default('41 3 * * *'),
+      backup: z.string().default('11 4 * * *'),
     })
-    .default({ capacity: '*/5 * * * *', trash: '17 * * * *', cache: '*/10 * * * *', prune: '41 3 * * *' })
+    .prefault({})
     .describe('cron expressions of the regular work'),
 });
 export type ControllerConfig = z.output<typeof ControllerConfig>;

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readOrCreateToken } from '../shared/http/auth.ts';
 import { newIdsAfter } from '../shared/id.ts';
@@ -13,7 +13,7 @@ import { keepHeartbeats } from './fleet/heartbeat.ts';
 import { createMetrics } from './metrics.ts';
 import { createEngine } from './operations/engine.ts';
 import { startSchedules } from './policy/schedules.ts';
-import { openSecrets } from './secrets.ts';
+import { openSecrets, proveKey } from './secrets.ts';
 import type { Services } from './services.ts';
 import { openTokens } from './tokens.ts';
 import { WORKFLOWS } from './workflows/registry.ts';
@@ -33,18 +33,26 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
   const tokenFile = join(config.stateDir, 'token');
   const { token, created } = readOrCreateToken(tokenFile);
   if (created) log.info({ tokenFile }, 'a token for the API was made; whoever may read this file may use the API');
-  const secrets = openSecrets(config.stateDir);
+  const dbFile = join(config.stateDir, 'cistern.db');
+  const secrets = openSecrets(config.stateDir, { mayMake: !existsSync(dbFile) });
   const metrics = createMetrics(VERSION);
   const events = createEvents();
   const db = undo.adopt(
-    await openDatabase(join(config.stateDir, 'cistern.db'), seconds => {
-      metrics.commitSeconds.observe(seconds);
-      events.committed();
+    await openDatabase(dbFile, {
+      onCommit(seconds) {
+        metrics.commitSeconds.observe(seconds);
+        events.committed();
+      },
+      onDamage(error) {
+        metrics.databaseDamaged.set(1);
+        log.fatal({ err: error }, 'the database is damaged: nothing is written to it any more, and no new work is taken');
+      },
     }),
     opened => opened.close(),
   );
   const lastId = await db.read.selectFrom('operations').select('id').orderBy('id', 'desc').limit(1).executeTakeFirst();
   if (lastId) newIdsAfter(lastId.id);
+  await proveKey(db, secrets);
   const tokens = undo.adopt(await openTokens(db, token), opened => opened.close());
   let url = '';
   const fleet = createFleet(db, secrets, config.taskRetrySeconds);

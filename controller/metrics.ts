@@ -44,6 +44,16 @@ export function createMetrics(version: string) {
       buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
       registers,
     }),
+    databaseDamaged: new Gauge({
+      name: 'cistern_controller_database_damaged',
+      help: '1 where the database turned out to be damaged while it was in use',
+      registers,
+    }),
+    backupTime: new Gauge({
+      name: 'cistern_controller_database_backup_timestamp_seconds',
+      help: 'When the last sound backup of the database was made by this process; 0: none yet',
+      registers,
+    }),
     requestSeconds: new Histogram({
       name: 'cistern_controller_http_request_duration_seconds',
       help: 'Time of API requests',

@@ -17,6 +17,9 @@ export interface Running {
   stop(): Promise<void>;
 }
 
+/** Starting again does not help against these: they end a service with 65 (EX_DATAERR of sysexits.h), which its systemd unit leaves alone. */
+const DAMAGE: ReadonlySet<string> = new Set(['DATABASE_DAMAGED', 'KEY_DAMAGED']);
+
 /** Answers under way when a service stops may take so long to end. */
 const CLOSE_MS = 1000;
 const KEEP_ALIVE_MS = 75_000;
@@ -87,6 +90,6 @@ export async function runService<T extends z.ZodObject>(service: Service<T>): Pr
   } catch (error) {
     const { code, detail, action } = toProblem(error);
     process.stderr.write(`${service.name}: ${code}: ${detail}\n${action}\n`);
-    process.exit(1);
+    process.exit(DAMAGE.has(code) ? 65 : 1);
   }
 }

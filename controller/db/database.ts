@@ -1,11 +1,15 @@
+import { backup } from 'node:sqlite';
 import { Kysely, sql, type Transaction } from 'kysely';
 import { CisternError } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
+import { checkStructure, examine, problems } from './check.ts';
+import { forgetClosed, noteClosed } from './closed-note.ts';
+import { damaged } from './damage.ts';
 import { statements } from './migrations/001-start.ts';
 import { statements as time } from './migrations/002-time.ts';
 import { statements as access } from './migrations/003-access.ts';
 import type { Tables } from './schema.ts';
-import { sqliteDialect } from './sqlite.ts';
+import { openSqlite, sqliteDialect } from './sqlite.ts';
 
 export type Trx = Transaction<Tables>;
 /** What reads need: the database itself or a transaction of it. */
@@ -23,6 +27,12 @@ export interface Database {
   position(): { run: string; sequence: number };
   /** How long controllers have run on this database, in milliseconds: what ages by it minds no clock. */
   elapsed(): number;
+  file: string;
+  /** Copies what is committed into another file, while reads go on; writes wait for that. */
+  copyTo(file: string): Promise<void>;
+  /** Checks the database since something `found` speaks against it: where that is so, nothing is written to it any more. Returns the error to throw. */
+  doubt(found: string): CisternError;
+  /** Writes what is queued, and closes the file. */
   close(): Promise<void>;
 }
 
@@ -36,18 +46,48 @@ interface Job {
 
 const MIGRATIONS: Record<string, readonly string[]> = { '001-start': statements, '002-time': time, '003-access': access };
 
-/** Opens the controller's database and brings its schema up to date. `onCommit` is told how long each shared commit took. */
-export async function openDatabase(
-  file: string,
-  onCommit: (seconds: number, jobs: number) => void = () => {},
-): Promise<Database> {
-  const db = new Kysely<Tables>({ dialect: sqliteDialect(file) });
+export interface DatabaseOptions {
+  /** Told how long each shared commit took, and how many jobs were in it. */
+  onCommit?: (seconds: number, jobs: number) => void;
+  /** Told once, where the database turns out to be damaged while it is in use. */
+  onDamage?: (error: CisternError) => void;
+}
+
+/**
+ * Opens the controller's database and brings its schema up to date. DATABASE_DAMAGED where it is not sound: see `examine`. Where that
+ * shows while it is in use, every later write is refused, so that damage does not spread; what can be read still is.
+ */
+export async function openDatabase(file: string, { onCommit, onDamage }: DatabaseOptions = {}): Promise<Database> {
+  const { doubtful } = examine(file);
+  const sqlite = openSqlite(file);
+  if (doubtful)
+    try {
+      checkStructure(sqlite, file);
+    } catch (error) {
+      sqlite.close();
+      throw error;
+    }
+  forgetClosed(file);
+  let condemned: CisternError | undefined;
+  const condemn = (found: string, cause?: Error): CisternError => {
+    const error = damaged(file, found, cause);
+    if (!condemned) onDamage?.((condemned = error));
+    return error;
+  };
+  const db = new Kysely<Tables>({ dialect: sqliteDialect(sqlite, cause => condemn(cause.message, cause)) });
   await migrate(db);
   const run = newId();
   const clock = await beginRun(db, run);
   let { sequence } = clock;
   let queue: Job[] = [];
   let flushing: Promise<void> | undefined;
+  /** The transaction or the copy under way. */
+  let busy: Promise<unknown> = Promise.resolve();
+  const alone = <T>(work: () => Promise<T>): Promise<T> => {
+    const turn = busy.then(work, work);
+    busy = turn;
+    return turn;
+  };
 
   const flush = async (): Promise<void> => {
     while (queue.length > 0) {
@@ -55,21 +95,25 @@ export async function openDatabase(
       queue = [];
       const began = performance.now();
       try {
-        await db.transaction().execute(async trx => {
-          await trx
-            .updateTable('controller')
-            .set({ sequence: sequence + 1, elapsed: clock.elapsed() })
-            .execute();
-          if (jobs.length === 1) await jobs[0]!.run(trx);
-          else for (const job of jobs) await job.runAmong(trx);
-        });
+        await alone(() =>
+          db.transaction().execute(async trx => {
+            if (condemned) throw condemned;
+            await trx
+              .updateTable('controller')
+              .set({ sequence: sequence + 1, elapsed: clock.elapsed() })
+              .execute();
+            if (jobs.length === 1) await jobs[0]!.run(trx);
+            else for (const job of jobs) await job.runAmong(trx);
+          }),
+        );
         sequence++;
         for (const job of jobs) job.settle();
       } catch (cause) {
-        const failure = new CisternError('DATABASE_UNAVAILABLE', `writing the database: ${(cause as Error).message}`, { cause });
+        const failure =
+          condemned ?? new CisternError('DATABASE_UNAVAILABLE', `writing the database: ${(cause as Error).message}`, { cause });
         for (const job of jobs) job.settle(failure);
       }
-      onCommit((performance.now() - began) / 1000, jobs.length);
+      onCommit?.((performance.now() - began) / 1000, jobs.length);
       // what waits for these commits goes first, so that what it asks for joins the next one
       await new Promise(resolve => setImmediate(resolve));
     }
@@ -85,9 +129,19 @@ export async function openDatabase(
       }),
     position: () => ({ run, sequence }),
     elapsed: clock.elapsed,
+    file,
+    copyTo: to => alone(async () => void (await backup(sqlite, to))),
+    doubt(found) {
+      const own = problems(sqlite, 'quick_check');
+      return own === undefined
+        ? new CisternError('DATABASE_UNAVAILABLE', `checking the database ${file}: ${found}`)
+        : condemn(own);
+    },
     close: async () => {
       await flushing;
+      await busy.catch(() => undefined);
       await db.destroy();
+      if (!condemned) noteClosed(file);
     },
   };
 }

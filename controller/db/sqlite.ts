@@ -2,15 +2,16 @@ import { chmodSync, existsSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely';
 import { CisternError } from '../../shared/errors.ts';
+import { damaged, isDamage } from './damage.ts';
 
 /** How many prepared statements are kept; the product has fewer distinct ones. */
 const STATEMENTS = 500;
 
 /**
- * Kysely's SQLite dialect over Node's own SQLite. The file is locked for this process (two controllers on one file would be two
- * truths), every commit is synced to disk, and prepared statements are kept.
+ * Opens a database file with Node's own SQLite. It is locked for this process (two controllers on one file would be two truths), and
+ * every commit is synced to disk. DATABASE_DAMAGED or DATABASE_UNAVAILABLE where that fails.
  */
-export function sqliteDialect(file: string): SqliteDialect {
+export function openSqlite(file: string): DatabaseSync {
   const fresh = !existsSync(file);
   const db = new DatabaseSync(file);
   if (fresh && file !== ':memory:') chmodSync(file, 0o600);
@@ -20,11 +21,24 @@ export function sqliteDialect(file: string): SqliteDialect {
     );
   } catch (cause) {
     db.close();
+    if (isDamage(cause)) throw damaged(file, cause.message, cause);
     throw new CisternError('DATABASE_UNAVAILABLE', `opening the database ${file}: ${(cause as Error).message}`, {
       cause,
       action: 'Another controller may be running on the same state folder; else check free space and permissions.',
     });
   }
+  return db;
+}
+
+/** Kysely's dialect over it; prepared statements are kept. Where SQLite finds the file damaged, what `onDamage` returns is thrown. */
+export function sqliteDialect(db: DatabaseSync, onDamage: (cause: Error) => Error): SqliteDialect {
+  const guard = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch (error) {
+      throw isDamage(error) ? onDamage(error) : error;
+    }
+  };
   const kept = new Map<string, SqliteStatement>();
   const database: SqliteDatabase = {
     close: () => db.close(),
@@ -32,7 +46,7 @@ export function sqliteDialect(file: string): SqliteDialect {
       const old = kept.get(sql);
       if (old) return old;
       if (kept.size >= STATEMENTS) kept.clear();
-      const made = adapt(db.prepare(sql));
+      const made = adapt(guard(() => db.prepare(sql)), guard); // prettier-ignore
       // on a full disk SQLite has rolled back by itself, and saying so again would hide that the disk is full
       const run = made.run;
       if (sql === 'rollback') made.run = values => (db.isTransaction ? run(values) : { changes: 0, lastInsertRowid: 0 });
@@ -43,12 +57,12 @@ export function sqliteDialect(file: string): SqliteDialect {
   return new SqliteDialect({ database });
 }
 
-function adapt(statement: StatementSync): SqliteStatement {
+function adapt(statement: StatementSync, guard: <T>(work: () => T) => T): SqliteStatement {
   const values = (parameters: readonly unknown[]) => parameters as SQLInputValue[];
   return {
     reader: statement.columns().length > 0,
-    all: parameters => statement.all(...values(parameters)),
-    run: parameters => statement.run(...values(parameters)),
-    iterate: parameters => statement.iterate(...values(parameters)) as IterableIterator<unknown>,
+    all: parameters => guard(() => statement.all(...values(parameters))),
+    run: parameters => guard(() => statement.run(...values(parameters))),
+    iterate: parameters => guard(() => statement.iterate(...values(parameters)) as IterableIterator<unknown>),
   };
 }

@@ -101,7 +101,8 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     const ended = drive(row, live, abort)
       .catch(error => {
         log.error({ operation: row.id, err: error }, 'an operation could not be driven to its end; it is taken up again soon');
-        takeUpLater(row.id);
+        // a damaged database takes nothing: the operation goes on after it was put right, when the controller starts again
+        if (!(error instanceof CisternError && error.code === 'DATABASE_DAMAGED')) takeUpLater(row.id);
       })
       .finally(() => {
         running.delete(row.id);

@@ -3,6 +3,7 @@ import type { Engine } from '../operations/engine.ts';
 import { reconnectPools } from '../fleet/connect.ts';
 import { sweepGarbage } from '../operations/garbage.ts';
 import type { Services } from '../services.ts';
+import { backUp } from '../db/backups.ts';
 import { emptyTrash } from '../workflows/trash.ts';
 import { everySecond } from './cron.ts';
 import { evictUnderPressure } from './eviction.ts';
@@ -10,7 +11,7 @@ import { measurePool, measureStores } from './measure.ts';
 
 /** The regular work, by name. Each may also be run by hand. */
 export const JOBS: Record<
-  'capacity' | 'trash' | 'cache' | 'prune',
+  'capacity' | 'trash' | 'cache' | 'prune' | 'backup',
   (services: Services, engine: Engine, signal: AbortSignal) => Promise<void>
 > = {
   async capacity(services, _engine, signal) {
@@ -38,6 +39,11 @@ export const JOBS: Record<
     await sweepGarbage(services, signal);
   },
   cache: (services, engine) => evictUnderPressure(services, engine),
+  async backup({ db, log, metrics }) {
+    const file = await backUp(db);
+    metrics.backupTime.setToCurrentTime();
+    log.info({ file }, 'the database was backed up');
+  },
   async prune(services) {
     const before = services.db.elapsed() - services.config.operationDays * 86_400_000;
     const old = (column: 'finished_elapsed' | 'elapsed') => sql<number>`coalesce(${sql.ref(column)}, 0)`;

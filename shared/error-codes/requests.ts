@@ -81,6 +81,19 @@ export const REQUESTS = {
     title: 'The controller cannot write its database',
     action: 'Check free space and permissions of the state folder; the controller goes on by itself once it can write.',
   },
+  DATABASE_DAMAGED: {
+    status: 503,
+    retryable: false,
+    title: 'The database of the controller is damaged',
+    action:
+      'Check the disk. Stop the controller, keep a copy of its state folder, put its newest backup in the place of the database and start it again: see "Backups" in the README.',
+  },
+  KEY_DAMAGED: {
+    status: 500,
+    retryable: false,
+    title: 'The key that opens stored secrets is missing or damaged',
+    action: 'Put the saved copy of secret.key back into the state folder of the controller, and start it again.',
+  },
   TIMEOUT: {
     status: 504,
     retryable: true,
