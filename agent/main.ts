@@ -45,13 +45,21 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
   const known = readController(config.stateDir, log);
   if (known) reporting.setTarget(known);
 
+  let warned: string | undefined;
   const app = createApp({
     token,
     runner,
     registry,
     metrics,
     log,
-    facts: () => facts(config),
+    facts: async () => {
+      const found = await facts(config);
+      // once for each way in which it is not as it should be
+      if (!found.cage.whole && warned !== found.cage.detail)
+        log.warn({ cage: found.cage.detail }, 'programs that read untrusted images are not locked in');
+      warned = found.cage.detail;
+      return found;
+    },
     setController(address) {
       writeController(config.stateDir, address);
       reporting.setTarget(address);

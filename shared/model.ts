@@ -51,6 +51,9 @@ export const Facts = z
     /** Program name -> version, or null where it is not installed. */
     tools: z.record(z.string(), z.string().nullable()),
     filesystems: z.array(z.string()).describe('file systems that the kernel can mount'),
+    cage: z
+      .object({ whole: z.boolean(), detail: z.string() })
+      .describe('whether programs that read untrusted images are locked in on this host, and how'),
     primary: z.array(DriverFacts),
     backup: z.array(DriverFacts),
     spool: z.object({ total: Bytes, available: Bytes }),

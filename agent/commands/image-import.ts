@@ -36,7 +36,7 @@ export const importImage: Handler<'image.import'> = async (input, ctx) => {
       format: image.format,
       virtualSize: found.virtualSize,
       stage: 'convert',
-      maxBytes: expansionLimit(found.size, ctx.config),
+      untrusted: { maxBytes: expansionLimit(found.size, ctx.config) },
     },
     ctx,
   );

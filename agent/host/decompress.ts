@@ -3,6 +3,7 @@ import { open, rm, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { CisternError } from '../../shared/errors.ts';
+import { CAGE_PROCESSES, caged } from './cage.ts';
 import { run, throwIfAborted } from './run.ts';
 import { writeSparse } from './sparse.ts';
 import { spoolError } from './spool-error.ts';
@@ -122,8 +123,12 @@ async function unxz(
   const args = ['--decompress', '--stdout', '--no-warn', `--memlimit=${XZ_MEMORY}MiB`, '--threads=2'];
   // Even the slowest host of use unpacks more than 4 MiB a second.
   const seconds = 600 + Math.ceil(options.maxBytes / (4 * 2 ** 20));
-  const limits = { addressSpace: (XZ_MEMORY + 1024) * 2 ** 20, cpuSeconds: seconds };
-  await run('xz', args, { input, consume: write, signal: options.signal, timeoutSeconds: seconds, limits });
+  // it reads and writes streams only
+  const limits = { addressSpace: (XZ_MEMORY + 1024) * 2 ** 20, cpuSeconds: seconds, fileSize: 0, processes: CAGE_PROCESSES };
+  const { signal } = options;
+  await caged('xz', {}, signal, within =>
+    run('xz', args, { within, input, consume: write, signal, timeoutSeconds: seconds, limits }),
+  );
 }
 
 /** What zlib, zstd and xz say, as what it means for the image. */

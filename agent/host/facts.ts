@@ -5,6 +5,7 @@ import { CisternError, wrapError } from '../../shared/errors.ts';
 import type { DriverFacts, Facts } from '../../shared/model.ts';
 import project from '../../package.json' with { type: 'json' };
 import type { AgentConfig } from '../config.ts';
+import { cages } from './cage.ts';
 import { filesystems } from './mount-table.ts';
 import { run } from './run.ts';
 
@@ -14,6 +15,7 @@ const TOOLS: Record<string, { program: string; args: string[]; version: RegExp }
   ssh: { program: 'ssh', args: ['-V'], version: /OpenSSH_([\w.]+)/ },
   scp: { program: 'ssh', args: ['-V'], version: /OpenSSH_([\w.]+)/ },
   'mount.nfs': { program: 'mount.nfs', args: ['-V'], version: /nfs-utils ([\w.-]+)/ },
+  bwrap: { program: 'bwrap', args: ['--version'], version: /bubblewrap ([\d.]+)/ },
   xz: { program: 'xz', args: ['--version'], version: /\(XZ Utils\) ([\w.]+)/ },
 };
 
@@ -30,6 +32,7 @@ export async function hostFacts(config: AgentConfig, drivers: { primary: DriverF
     memory: totalmem(),
     tools: await tools(),
     filesystems: await filesystems(),
+    cage: await cageFacts(),
     ...drivers,
     spool: await room(config.spoolDir ?? join(config.stateDir, 'spool')),
     startedAt,
@@ -46,6 +49,14 @@ function tools(): Promise<Facts['tools']> {
 async function findTools(): Promise<Facts['tools']> {
   return Object.fromEntries(await Promise.all(Object.keys(TOOLS).map(async name => [name, await versionOf(name)] as const)));
 }
+
+/** How well untrusted images are locked in here. */
+const cageFacts = (): Promise<Facts['cage']> =>
+  cages().catch((error: unknown) => {
+    // then imports fail with that very error
+    if (error instanceof CisternError) return { whole: false, detail: error.message };
+    throw error;
+  });
 
 /** null where the program is not installed, "unknown" where it says nothing that looks like a version. */
 async function versionOf(name: string): Promise<string | null> {

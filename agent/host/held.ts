@@ -60,9 +60,12 @@ export function handDown(args: readonly string[]): { args: string[]; fds: number
   const fds: number[] = [];
   const place = (fd: number): number => (fds.includes(fd) ? fds.indexOf(fd) : fds.push(fd) - 1);
   const handed = args.map(arg =>
-    arg.replace(/\/proc\/self\/fd\/(\d+)/g, (whole, text: string) =>
-      known.get(Number(text))?.held === true ? `/proc/self/fd/${3 + place(Number(text))}` : whole,
-    ),
+    arg
+      // a descriptor itself, as bwrap takes it
+      .replace(/^fd:(\d+)$/, (_, text: string) => String(3 + place(Number(text))))
+      .replace(/\/proc\/self\/fd\/(\d+)/g, (whole, text: string) =>
+        known.get(Number(text))?.held === true ? `/proc/self/fd/${3 + place(Number(text))}` : whole,
+      ),
   );
   const names = fds.map(fd => known.get(fd)?.name ?? '');
   return { args: handed, fds, shown: text => text.replace(HANDLE, (whole, fd: string) => names[Number(fd) - 3] ?? whole) };

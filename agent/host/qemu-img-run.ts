@@ -1,6 +1,8 @@
 import { isAbsolute, normalize } from 'node:path';
 import { CisternError } from '../../shared/errors.ts';
 import type { SourceFormat } from '../../shared/model.ts';
+import { type Cage, caged } from './cage.ts';
+import { shown } from './held.ts';
 import { run, type RunOptions, type RunResult } from './run.ts';
 
 /** A disk that qemu-img is to open: an absolute path and the format that it has, which is never left to be guessed. */
@@ -11,7 +13,7 @@ export interface QemuDisk {
   format: SourceFormat;
   /**
    * What it stands on (null: on nothing), whatever its header names: whoever can write to a disk must not choose what is read through
-   * it. Left out, the header is believed. qcow2 only.
+   * it. Left out, the header is believed, and what it names is not found in a cage. qcow2 only.
    */
   backing?: QemuDisk | null | undefined;
 }
@@ -22,6 +24,11 @@ export interface QemuDisk {
  */
 export function diskName(disk: QemuDisk): string {
   return `json:${JSON.stringify(blockNode(disk))}`;
+}
+
+/** Every file that qemu opens for a disk whose backing is told. */
+export function filesOf({ path, held = path, format, backing }: QemuDisk): string[] {
+  return backing && format === 'qcow2' ? [plainPath(held), ...filesOf(backing)] : [plainPath(held)];
 }
 
 interface BlockNode {
@@ -48,10 +55,25 @@ const FULL = /No space left on device|Disk quota exceeded/;
 /** What qemu-img may use unless its caller says otherwise: no disk it is shown can make it eat the host. */
 const LIMITS = { addressSpace: 4 * 2 ** 30 };
 
-/** qemu-img with limits; its words about locks and full disks become VOLUME_IN_USE and POOL_FULL, which name `about`. */
-export async function qemuImg(args: readonly string[], about: string, options: RunOptions): Promise<RunResult> {
+/** An argument with names in the place of what is held; a JSON document stays one. */
+const named = (arg: string): string =>
+  arg.startsWith('json:')
+    ? `json:${JSON.stringify(JSON.parse(arg.slice(5), (_, value: unknown) => (typeof value === 'string' ? shown(value) : value)))}`
+    : shown(arg);
+
+/**
+ * qemu-img with limits, in a cage with the files that it opens (it needs none to make a file); its words about locks and full disks
+ * become VOLUME_IN_USE and POOL_FULL, which name `about`.
+ */
+export async function qemuImg(args: readonly string[], about: string, options: RunOptions & { cage?: Cage }): Promise<RunResult> {
+  const { cage, ...how } = options;
+  const limits = { ...LIMITS, ...how.limits };
   try {
-    return await run('qemu-img', args, { ...options, limits: { ...LIMITS, ...options.limits } });
+    if (cage === undefined) return await run('qemu-img', args, { ...how, limits });
+    return await caged('qemu-img', cage, how.signal, within =>
+      // inside, what is held lies where its name says
+      run('qemu-img', within.length > 0 ? args.map(named) : args, { ...how, limits, within }),
+    );
   } catch (error) {
     if (!(error instanceof CisternError) || error.code !== 'TOOL_FAILED') throw error;
     const said = String(error.cause);

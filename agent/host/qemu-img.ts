@@ -2,8 +2,18 @@ import { open, rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { CisternError, wrapError } from '../../shared/errors.ts';
 import type { ImageFormat } from '../../shared/model.ts';
+import { CAGE_PROCESSES } from './cage.ts';
 import { claimFile } from './held.ts';
-import { diskName, plainPath, qemuImg, supportsExtendedL2, supportsZstd, version, type QemuDisk } from './qemu-img-run.ts';
+import {
+  diskName,
+  filesOf,
+  plainPath,
+  qemuImg,
+  supportsExtendedL2,
+  supportsZstd,
+  version,
+  type QemuDisk,
+} from './qemu-img-run.ts';
 
 export { supportsExtendedL2, version, type QemuDisk } from './qemu-img-run.ts';
 
@@ -18,14 +28,19 @@ export interface ConvertOptions {
   coroutines?: number;
   /** What the source expands to, in bytes, where known: deadline and CPU limit grow with it. */
   virtualSize?: number;
+  /** Bytes that the target may have. */
+  maxFileSize?: number;
+  /** Others made the source: it is read by another user than root. */
+  untrusted?: boolean;
   signal?: AbortSignal | undefined;
   /** `done` of 100 percent. */
   progress?: (done: number, total: 100) => void;
 }
 
 /**
- * Copies a disk, whatever it stands on included, into a fresh file that is on disk when this returns. On failure or cancel the
- * target is gone. Throws VOLUME_IN_USE, POOL_FULL, TOOL_FAILED, TIMEOUT, CANCELLED; IO_ERROR where the target is there already.
+ * Copies a disk, whatever it stands on included, into a fresh file that is on disk when this returns. It is read in a cage: a disk may
+ * be hostile that was ours. On failure or cancel the target is gone. Throws VOLUME_IN_USE, POOL_FULL, TOOL_FAILED, TIMEOUT, CANCELLED;
+ * IO_ERROR where the target is there already.
  */
 export async function convert(options: ConvertOptions): Promise<void> {
   const { source, target, targetFormat, compress = false, progress, signal } = options;
@@ -39,9 +54,10 @@ export async function convert(options: ConvertOptions): Promise<void> {
   const seconds = 300 + Math.ceil(bytes / (4 * 2 ** 20));
   await creating(target, async () => {
     await qemuImg([...args, '--', diskName(source), plainPath(target)], target, {
+      cage: { reads: filesOf(source), writes: [target], own: options.untrusted !== true },
       signal,
       timeoutSeconds: seconds,
-      limits: { cpuSeconds: seconds },
+      limits: { cpuSeconds: seconds, fileSize: options.maxFileSize, processes: options.untrusted ? CAGE_PROCESSES : undefined },
       ...(progress === undefined ? {} : { onStdout: percentages(done => progress(done, 100)) }),
     });
     await fsync(target);
@@ -93,7 +109,9 @@ const create = (path: string, args: (held: string) => string[], signal: AbortSig
 
 /** Grows a disk to `size` bytes; smaller than it is: TOOL_FAILED. VOLUME_IN_USE while a program has it open. */
 export async function resize(disk: QemuDisk, size: number, signal?: AbortSignal): Promise<void> {
-  await qemuImg(['resize', '-q', '--', diskName(disk), String(size)], disk.path, { signal });
+  const [writes, ...reads] = filesOf(disk) as [string, ...string[]];
+  const cage = { reads, writes: [writes], own: true };
+  await qemuImg(['resize', '-q', '--', diskName(disk), String(size)], disk.path, { cage, signal });
   await fsync(disk.held ?? disk.path);
 }
 
@@ -123,6 +141,7 @@ export async function info(disk: QemuDisk, signal?: AbortSignal): Promise<DiskIn
   // without -U's --backing-chain only this file is opened, so nothing need be said of what it stands on
   const alone = { ...disk, backing: undefined };
   const { stdout } = await qemuImg(['info', '-U', '--output=json', '--', diskName(alone)], disk.path, {
+    cage: { reads: filesOf(alone), own: true },
     signal,
     timeoutSeconds: 30,
     limits,
@@ -148,6 +167,7 @@ export async function check(
   if (disk.format === 'raw') return { errors: 0, corruptions: 0, leaks: 0 };
   // 2: corrupt, 3: leaks; both come with the report.
   const { stdout } = await qemuImg(['check', '--output=json', '--', diskName(disk)], disk.path, {
+    cage: { reads: filesOf(disk), own: true },
     signal,
     timeoutSeconds: 3600,
     accept: [0, 2, 3],
@@ -159,6 +179,7 @@ export async function check(
 /** Whether two disks show a guest the same bytes; a longer one counts as equal where the rest is zero. */
 export async function compare(a: QemuDisk, b: QemuDisk, signal?: AbortSignal): Promise<boolean> {
   const { exitCode } = await qemuImg(['compare', '-q', '--', diskName(a), diskName(b)], a.path, {
+    cage: { reads: [...filesOf(a), ...filesOf(b)], own: true },
     signal,
     timeoutSeconds: 3600,
     accept: [0, 1],

@@ -8,6 +8,8 @@ export interface Limits {
   addressSpace?: number;
   cpuSeconds?: number;
   fileSize?: number;
+  /** Processes and threads of the child's user, in its user namespace. */
+  processes?: number;
 }
 
 export interface RunOptions {
@@ -25,6 +27,8 @@ export interface RunOptions {
   /** Takes the output as a stream of bytes, with back-pressure. Where it throws, the child is killed and its error thrown. */
   consume?: (stdout: Readable) => Promise<void>;
   limits?: Limits;
+  /** Words before the program that start it in another place: see cage.ts. */
+  within?: readonly string[];
   /** Most bytes that may come on stdout and on stderr, 4 MiB unless said otherwise; more is TOOL_FAILED. Streams are not counted. */
   maxOutput?: number;
   /** Exit codes that are no failure, [0] unless said otherwise. */
@@ -47,6 +51,10 @@ const PACKAGES: Record<string, string> = {
   sftp: 'openssh-client',
   xz: 'xz-utils',
   prlimit: 'util-linux',
+  choom: 'util-linux',
+  unshare: 'util-linux',
+  setpriv: 'util-linux',
+  bwrap: 'bubblewrap',
 };
 
 /** A child that ignores SIGTERM gets SIGKILL after this, and is left behind (it hangs in the kernel) after twice as long, in ms. */
@@ -64,8 +72,9 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   throwIfAborted(signal);
   const streamed = options.onStdout !== undefined || options.consume !== undefined;
   const kill = new AbortController();
-  const handed = handDown(args);
-  const subprocess = execa(...limited(file, handed.args, options.limits), {
+  const handed = handDown([...(options.within ?? []), ...limited(file, args, options.limits)]);
+  const [first, ...rest] = handed.args as [string, ...string[]];
+  const subprocess = execa(first, rest, {
     env: { ...childEnv(), ...options.env },
     extendEnv: false,
     cwd: options.cwd ?? '/',
@@ -95,10 +104,10 @@ export async function run(file: string, args: readonly string[], options: RunOpt
       'TIMEOUT',
       `${shown}: was stopped after its deadline of ${timeoutSeconds} s${lastLines(result.stderr)}`,
     );
-  if (result.code === 'ENOENT' && result.exitCode === undefined)
-    throw missing(options.limits === undefined ? file : 'prlimit', 'no such program in PATH');
-  if (result.exitCode === 127 && /failed to execute .*No such file/.test(result.stderr))
-    throw missing(file, 'no such program in PATH');
+  if (result.code === 'ENOENT' && result.exitCode === undefined) throw missing(first, 'no such program in PATH');
+  // prlimit, unshare and choom say which program they could not start
+  const absent = result.exitCode === 127 && /failed to execute '?([\w.+-]+)'?: No such file/.exec(result.stderr)?.[1];
+  if (absent) throw missing(absent, 'no such program in PATH');
   if (result.isMaxBuffer) throw new CisternError('TOOL_FAILED', `${shown}: said more than the ${maxOutput} bytes it may`);
   // A child that failed explains a reader that failed; one that was killed because of the reader does not.
   if (result.exitCode !== undefined && accept.includes(result.exitCode) && consumed === undefined)
@@ -158,13 +167,14 @@ async function settled(
 }
 
 /** prlimit sets the limits and becomes the program, so that the child's pid is the program's. */
-function limited(file: string, args: readonly string[], limits: Limits | undefined): [string, readonly string[]] {
-  if (limits === undefined) return [file, args];
+function limited(file: string, args: readonly string[], limits: Limits | undefined): string[] {
+  if (limits === undefined) return [file, ...args];
   const flags = ['--core=0'];
   if (limits.addressSpace !== undefined) flags.push(`--as=${Math.ceil(limits.addressSpace)}`);
   if (limits.cpuSeconds !== undefined) flags.push(`--cpu=${Math.ceil(limits.cpuSeconds)}`);
   if (limits.fileSize !== undefined) flags.push(`--fsize=${Math.ceil(limits.fileSize)}`);
-  return ['prlimit', [...flags, '--', file, ...args]];
+  if (limits.processes !== undefined) flags.push(`--nproc=${limits.processes}`);
+  return ['prlimit', ...flags, '--', file, ...args];
 }
 
 /** Only what programs need: the agent's own environment may hold its settings and tokens. */

@@ -4,6 +4,7 @@ const base = {
   'qemu-utils': ['qemu-img'],
   'openssh-client': ['ssh', 'sftp', 'ssh-keygen'],
   'xz-utils': ['xz'],
+  bubblewrap: ['bwrap'],
 };
 const nfs = { 'nfs-common': ['mount.nfs'] };
 const servers = {

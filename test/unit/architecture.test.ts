@@ -186,6 +186,41 @@ describe('architecture: drivers, errors, commands and routes', () => {
   }
 });
 
+describe('architecture: qemu programs', () => {
+  const agent = inside('agent');
+
+  it('only one function starts qemu-img, and nothing starts another program of qemu', () => {
+    assert.deepEqual(
+      found(agent, /(?:\brun\w*|\bexeca|\bspawn\w*|\bcaged)\(\s*'qemu-[\w-]+'/g).filter(
+        call => !/^agent\/host\/qemu-img(-run)?\.ts/.test(call),
+      ),
+      [],
+    );
+    assert.deepEqual(found(agent, /\bqemu-(?:io|nbd|storage-daemon|system-\w+)\b/g), []);
+  });
+
+  it('every call of it says the format of every disk that it opens, and of what a new one stands on', () => {
+    const calls = found(agent, /\bqemuImg\(\s*\[[^\]]*\]/g);
+    assert.ok(calls.length >= 6, `${calls.length} calls found`);
+    // a disk that is there is named by diskName, which takes no path without a format; a new one by -f or -O
+    const says = (call: string): boolean =>
+      (/'create'/.test(call) ? /'-f', 'qcow2'/.test(call) : /diskName\(/.test(call)) && !/'convert'/.test(call);
+    assert.deepEqual(
+      calls.filter(call => !says(call)),
+      [],
+    );
+    // and each that opens one does so in a cage
+    const caged = found(agent, /\bqemuImg\(\s*\[[^\]]*\bdiskName\([^;]*?\bcage\b/g);
+    assert.equal(caged.length, calls.filter(call => call.includes('diskName(')).length);
+    const source = read('agent/host/qemu-img.ts');
+    assert.match(source, /const args = \['convert', '-p', '-O', targetFormat\]/);
+    assert.deepEqual(
+      [...source.matchAll(/'-b'/g)].length,
+      [...source.matchAll(/'-F', backing\.format, '-b', backing\.name/g)].length,
+    );
+  });
+});
+
 describe('architecture: habits', () => {
   it('no test is left out', () => {
     assert.deepEqual(

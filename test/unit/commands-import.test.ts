@@ -202,6 +202,21 @@ describe('image.import', function () {
         }
       });
 
+    for (const format of ['qcow2', 'raw'] as const)
+      it(`a small image that becomes a large ${format}, be it made ever so fast`, async () => {
+        const careful = await startHost({ maxImageSize: 2 * MiB });
+        try {
+          const [plain, packed] = [join(files, 'plain.raw'), join(files, 'packs-well.qcow2')];
+          await writeFile(plain, Buffer.alloc(8 * MiB, 'x'));
+          await exec('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', '-c', plain, packed]);
+          const input = wish({ source: url('packs-well.qcow2'), image: { id: newId(), format } });
+          await assert.rejects(careful.run('image.import', input), code('IMAGE_EXPANSION'));
+          await nothingIn(store);
+        } finally {
+          await careful[Symbol.asyncDispose]();
+        }
+      });
+
     it('an address inside, unless it is allowed', async () => {
       const outside = await startHost({ importAllow: [] });
       try {

@@ -20,6 +20,8 @@ describe('the facts of a host', () => {
     assert.match(facts.tools['xz'] ?? '', /^5\./);
     assert.match(facts.tools['mount.nfs'] ?? '', /^\d/);
     assert.ok(facts.filesystems.includes('proc') && facts.filesystems.every(name => /^\w+$/.test(name)));
+    assert.ok(facts.cage.whole, facts.cage.detail);
+    assert.match(facts.tools['bwrap'] ?? '', /^\d/);
     assert.ok(facts.spool.total > facts.spool.available && facts.spool.available > 0);
     assert.match(facts.agentVersion, /^\d+\.\d+\.\d+/);
     assert.deepEqual(facts.primary, [driver]);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -96,12 +96,8 @@ describe('qemu-img', () => {
     const moved = `${folder}-moved`;
     renameSync(folder, moved);
     try {
-      assert.ok(
-        await qemuImg.compare(
-          { path: join(moved, 'disk.raw'), format: 'raw' },
-          { path: join(moved, 'volumes/a.qcow2'), format: 'qcow2' },
-        ),
-      );
+      const disks = [join(moved, 'disk.raw'), join(moved, 'volumes/a.qcow2')];
+      execFileSync('qemu-img', ['compare', '-q', '-f', 'raw', '-F', 'qcow2', '--', ...disks]);
     } finally {
       renameSync(moved, folder);
     }

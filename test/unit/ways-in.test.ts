@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { copyFile, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { publishImage } from '../../agent/backup/layout.ts';
 import { openBackupStore } from '../../agent/backup/registry.ts';
 import { fileSource } from '../../agent/transfer/file-end.ts';
 import { newId } from '../../shared/id.ts';
 import { type ImageServer, startImageServer } from '../servers/http-image-server.ts';
 import { code, exec, type Host, makeDisk, MiB, ref, sha256, startHost } from './commands-host.ts';
+import { script } from './hostile-program.ts';
 
 /** Overwrites bytes of a file. */
 async function patch(path: string, at: number, bytes: number[]): Promise<void> {
@@ -61,7 +62,7 @@ describe('ways in: the same judge at each', function () {
     [
       'is only a descriptor that names files',
       path => writeFile(path, `# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\nRW 2048 FLAT "${canary}" 0\n`),
-      'IMAGE_EXTENTS',
+      'IMAGE_EXTENT_PATH',
     ],
     [
       'is two formats at once',
@@ -136,8 +137,7 @@ describe('ways in: the same judge at each', function () {
         const hostile = join(host.base, `hostile-${newId()}`);
         await make(hostile);
         const before = await readdir(join(store.path, 'images')).catch(() => []);
-        const expected = refusal === 'IMAGE_EXTENTS' && way.startsWith('a template') ? 'IMAGE_FORMAT_MISMATCH' : refusal;
-        await assert.rejects(bring(hostile), code(expected));
+        await assert.rejects(bring(hostile), code(refusal));
         const left = [await readdir(join(pool.path, 'cache')), await readdir(join(pool.path, 'tmp'))];
         assert.deepEqual(left, [[], []]);
         if (!way.startsWith('a template')) assert.deepEqual(await readdir(join(store.path, 'images')).catch(() => []), before);
@@ -164,6 +164,26 @@ describe('ways in: the same judge at each', function () {
     const digest = await put(image, large);
     const fill = host.run('cache.fill', { pool: ref(pool), image: { ...image, digest }, stores: [ref(store)] });
     await assert.rejects(fill, code('IMAGE_CORRUPT'));
+  });
+
+  it('what a converter makes that was taken over by its image is judged like what came', async () => {
+    const [honest, bin, path] = [join(host.base, 'seen'), join(host.base, 'bin'), process.env['PATH'] ?? ''];
+    await converted(honest);
+    await mkdir(bin);
+    await qcow2(join(bin, 'made'), '-u', '-F', 'raw', '-b', canary);
+    const made = (await readFile(join(bin, 'made'))).toString('base64');
+    await script(
+      bin,
+      'qemu-img',
+      `use MIME::Base64; open(my $out, '+<', $ARGV[-1]) or die $!; print $out decode_base64('${made}');`,
+    );
+    process.env['PATH'] = [bin, path].join(delimiter);
+    try {
+      await assert.rejects(WAYS['a URL']!(honest), code('IMAGE_BACKING_FILE'));
+    } finally {
+      process.env['PATH'] = path;
+    }
+    assert.deepEqual(await readdir(join(store.path, 'images')).catch(() => []), []);
   });
 
   describe('a volume whose header was changed by whoever broke out of its VM', () => {

@@ -1,7 +1,7 @@
 import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { holdFile } from '../../host/held.ts';
-import { diskName, qemuImg } from '../../host/qemu-img-run.ts';
+import { diskName, filesOf, qemuImg } from '../../host/qemu-img-run.ts';
 import { entryName, entryPath, holdEntry, type OpenPool } from './paths.ts';
 
 /** Volumes looked at side by side, each perhaps by a qemu-img process. */
@@ -36,10 +36,9 @@ async function refuseOpenVolume(
     using file = await holdFile(path);
     const shown = join(entryName(pool, 'volumes', id), entry.name);
     // Without -U, info asks for the lock; it opens nothing that the header names.
-    await qemuImg(['info', '--output=json', '--', diskName({ path: file.path, format: 'qcow2' })], shown, {
-      signal,
-      timeoutSeconds: 30,
-    });
+    const disk = { path: shown, held: file.path, format: 'qcow2' as const };
+    const cage = { reads: filesOf(disk), own: true };
+    await qemuImg(['info', '--output=json', '--', diskName(disk)], shown, { cage, signal, timeoutSeconds: 30 });
   }
 }
 

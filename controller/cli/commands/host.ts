@@ -111,6 +111,7 @@ async function show(call: Call, host: Host): Promise<void> {
         ? `${facts.hostname}, ${facts.arch}, ${facts.cpus} CPUs, ${formatBytes(facts.memory)}, Linux ${facts.kernel}`
         : undefined,
     ],
+    ['untrusted images', facts ? `${facts.cage.whole ? 'locked in' : 'not locked in'}: ${facts.cage.detail}` : undefined],
     ['spool', facts ? `${formatBytes(facts.spool.available)} free of ${formatBytes(facts.spool.total)}` : undefined],
     ['primary storage', facts?.primary.map(driver => driver.type).join(', ')],
     ['backup storage', facts?.backup.map(driver => driver.type).join(', ')],
