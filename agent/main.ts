@@ -6,7 +6,7 @@ import { AgentConfig } from './config.ts';
 import { createApp } from './http.ts';
 import { createMetrics } from './metrics.ts';
 import { openState } from './state.ts';
-import { readController, writeController } from './tasks/controller-file.ts';
+import { forgetController, readController, writeController } from './tasks/controller-file.ts';
 import { openJournal } from './tasks/journal.ts';
 import { createRegistry, type Task } from './tasks/registry.ts';
 import { createReporter, type Reporter } from './tasks/reporter.ts';
@@ -25,7 +25,7 @@ const FLUSH_MS = 2000;
  */
 export async function startAgent(config: AgentConfig, log: Logger): Promise<RunningAgent> {
   await using undo = new AsyncDisposableStack();
-  const { token, spoolDir } = undo.use(openState(config, log));
+  const { token, spoolDir } = undo.use(await openState(config, log));
   const journal = undo.adopt(await openJournal(config.stateDir, log), j => j.close());
 
   // the registry tells of tasks that the last run left before the reporter is there; setTarget makes up for those
@@ -40,7 +40,10 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
     reporter?.changed(task);
   };
   const registry = createRegistry({ journal, log, key: token, changed });
-  const reporting = (reporter = undo.adopt(createReporter({ registry, epoch: journal.epoch, log }), r => r.stop(FLUSH_MS)));
+  const reporting = (reporter = undo.adopt(
+    createReporter({ registry, epoch: journal.epoch, disowned: () => forgetController(config.stateDir), log }),
+    r => r.stop(FLUSH_MS),
+  ));
   const runner = undo.adopt(createRunner({ config, spoolDir, registry, log }), r => r.stop(STOP_MS));
   const known = readController(config.stateDir, log);
   if (known) reporting.setTarget(known);

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { agentRoutes } from '../../shared/contract/agent.ts';
@@ -23,6 +23,8 @@ export function readController(stateDir: string, log: Logger): ControllerAddress
     return undefined;
   }
 }
+
+export const forgetController = (stateDir: string): void => rmSync(fileOf(stateDir), { force: true });
 
 export function writeController(stateDir: string, address: ControllerAddress): void {
   const next = `${fileOf(stateDir)}.new`;

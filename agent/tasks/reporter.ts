@@ -11,6 +11,8 @@ export interface ReporterOptions {
   registry: Registry;
   /** Number of this run of the agent; the controller takes no batch of an earlier one any more. */
   epoch: number;
+  /** The controller knows this host no more. */
+  disowned(): void;
   log: Logger;
 }
 
@@ -27,7 +29,7 @@ const BACKOFF_MS = { first: 200, last: 15_000 };
  */
 export type Reporter = ReturnType<typeof createReporter>;
 
-export function createReporter({ registry, epoch, log }: ReporterOptions) {
+export function createReporter({ registry, epoch, disowned, log }: ReporterOptions) {
   const due = new Set<string>();
   const later = new Map<string, number>();
   const lastSent = new Map<string, number>();
@@ -74,16 +76,18 @@ export function createReporter({ registry, epoch, log }: ReporterOptions) {
     while (target && due.size > 0 && !stopped) {
       const batch = takeBatch();
       if (batch.length === 0) continue;
+      const to = target;
       try {
-        await post(target, batch);
+        await post(to, batch);
         backoff = BACKOFF_MS.first;
-        if (away) log.info({ controller: target.address.url }, 'the controller takes reports again');
+        if (away) log.info({ controller: to.address.url }, 'the controller takes reports again');
         away = false;
       } catch (error) {
         for (const task of batch) due.add(task.id);
+        if (target === to && error instanceof CisternError && error.code === 'UNAUTHORIZED') return leave(to);
         if (!away)
           log.warn(
-            { controller: target?.address.url, reason: (error as Error).message },
+            { controller: to.address.url, reason: (error as Error).message },
             'the controller does not take reports; they are kept and sent again',
           );
         away = true;
@@ -91,6 +95,14 @@ export function createReporter({ registry, epoch, log }: ReporterOptions) {
         backoff = Math.min(backoff * 2, BACKOFF_MS.last);
       }
     }
+  }
+
+  /** It was removed there: reports stay for the next controller that connects, which also says the address anew. */
+  function leave({ address, client }: NonNullable<typeof target>): void {
+    log.warn({ controller: address.url }, 'the controller knows this host no more; nothing is reported until one connects');
+    client.close();
+    target = undefined;
+    disowned();
   }
 
   function takeBatch(): Task[] {

@@ -1,9 +1,11 @@
 import { fork } from 'node:child_process';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from '../../shared/log.ts';
+import { makeWorkerFolder } from './folders.ts';
 import type { FromWorker, InitWorker, ToWorker } from './protocol.ts';
 
 /** A worker process as the agent sees it. */
@@ -33,6 +35,7 @@ const LINE_LIMIT = 4000;
 export function spawnChild(key: string, init: InitWorker, events: ChildEvents, log: Logger): Child {
   // compiled code, types stripped, is kept: a worker then starts in half the time and with a third less memory
   const cacheDir = join(init.config.stateDir, 'compile-cache');
+  const folder = makeWorkerFolder(init.config.stateDir);
   const { NOTIFY_SOCKET: _socket, WATCHDOG_USEC: _usec, ...env } = process.env;
   const child = fork(ENTRY, [key], {
     serialization: 'advanced',
@@ -41,7 +44,7 @@ export function spawnChild(key: string, init: InitWorker, events: ChildEvents, l
     // what a transfer allocates dies young: a larger nursery only takes memory
     execArgv: ['--max-semi-space-size=4'],
     // a heap arena for each of many threads is what glibc would make: 30 MB that a transfer does not need
-    env: { NODE_COMPILE_CACHE: cacheDir, MALLOC_ARENA_MAX: '2', ...env },
+    env: { NODE_COMPILE_CACHE: cacheDir, MALLOC_ARENA_MAX: '2', ...env, TMPDIR: folder },
   });
   let over = false;
 
@@ -52,6 +55,9 @@ export function spawnChild(key: string, init: InitWorker, events: ChildEvents, l
     child.removeAllListeners('message');
     if (child.connected) child.disconnect();
     child.unref();
+    rm(folder, { recursive: true, force: true }).catch((error: unknown) =>
+      log.error({ err: error, worker: key }, 'the temporary files of a worker cannot be removed'),
+    );
     events.gone(how);
   };
   child.on('message', message => events.message(message as FromWorker));

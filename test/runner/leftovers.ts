@@ -34,7 +34,7 @@ function leftProcesses({ session, folder }: Mark): Leftover[] {
     const ours =
       Number(sid) === session ||
       args.includes(folder) ||
-      readOr(`/proc/${pid}/environ`).includes(`TMPDIR=${folder}\0`) ||
+      readOr(`/proc/${pid}/environ`).includes(`TMPDIR=${folder}`) ||
       cwd(pid).startsWith(folder);
     return ours ? [{ pid, what: `process ${pid}: ${args || readOr(`/proc/${pid}/comm`).trim()}` }] : [];
   });

@@ -51,7 +51,7 @@ export async function sshCommand(config: SftpConfig, folder: string): Promise<{ 
   if (config.privateKey !== undefined) args.push('-i', await file('key', `${config.privateKey.trimEnd()}\n`));
   args.push('-s', '--', config.host, 'sftp');
 
-  const env: Record<string, string> = { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C' };
+  const env: Record<string, string> = { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C', TMPDIR: tmpdir() };
   if (secret !== undefined) {
     const askpass = await file('askpass', ASKPASS);
     await chmod(askpass, 0o700);

@@ -1,5 +1,6 @@
 /** What must hold once every operation has ended: nothing is left, nothing is lost, and every figure is right. */
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { agentRoutes } from '../../../shared/contract/agent.ts';
@@ -35,6 +36,7 @@ async function audit(stage: Stage): Promise<string[]> {
       (await stage.api.listPrimaryStorages()).items.map(storage => storage.name),
     ),
     ...(await idle(stage)),
+    ...temporary(stage),
   ];
 }
 
@@ -122,6 +124,17 @@ async function idle(stage: Stage): Promise<string[]> {
   }
   for (const name of STORES) if (!existsSync(stage.store(name))) complaints.push(`${name} is gone`);
   return complaints;
+}
+
+/** Keys of ssh and the like, beyond the folder that each living worker has of its own, which is empty when nothing is at work. */
+function temporary(stage: Stage): string[] {
+  const { folder } = stage.house.cistern;
+  const ours = readdirSync(tmpdir()).filter(name => /^cistern-(ssh|agent|worker)/.test(name));
+  const inStates = [...HOSTS, SPARE].flatMap(host => {
+    const at = join(folder, host, 'state/tmp');
+    return (existsSync(at) ? readdirSync(at) : []).flatMap(name => readdirSync(join(at, name)).map(file => join(at, name, file)));
+  });
+  return [...ours, ...inStates].map(name => `${name} is a temporary file that is left`);
 }
 
 /** Processes that nobody waits for: workers without their agent, and tools without their worker. */
