@@ -15,7 +15,9 @@ async function forgetPool(ref: PoolRef, ctx: TaskContext): Promise<void> {
   try {
     await (await ctx.pool(ref)).forget();
   } catch (error) {
-    // this pool is not there (any more): the same request came before
-    if (!(error instanceof CisternError && error.code === 'POOL_IDENTITY')) throw error;
+    // this pool is not there (any more), nor its folder: the same request came before
+    if (!(error instanceof CisternError)) throw error;
+    const gone = error.code === 'POOL_UNAVAILABLE' && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT';
+    if (error.code !== 'POOL_IDENTITY' && !gone) throw error;
   }
 }

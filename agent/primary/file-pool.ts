@@ -19,6 +19,8 @@ export interface FilePoolOptions {
   type: string;
   shared: boolean;
   initialize: boolean;
+  /** How many folders of the path, from its end, have just been made. */
+  made?: number;
 }
 
 /**
@@ -27,8 +29,8 @@ export interface FilePoolOptions {
  * holds the pool's folders while it works, so that no link that somebody puts in the place of one leads it elsewhere.
  */
 export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
-  const { path, id, type, shared, initialize } = options;
-  const { pool, initialized } = await openRoot(path, { id, type, shared }, initialize);
+  const { path, id, type, shared, initialize, made } = options;
+  const { pool, initialized } = await openRoot(path, { id, type, shared }, initialize, made);
   const standing = async <T>(work: (open: OpenPool) => Promise<T>): Promise<T> => {
     using open = await openPool(pool);
     try {
@@ -59,7 +61,7 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
   };
 }
 
-/** Makes the folder an ordinary, empty one again. IN_USE where volumes are left; cached images and the trash go. */
+/** Makes the folder an ordinary, empty one again, or removes it where it was made for the pool. IN_USE where volumes are left; cached images and the trash go. */
 async function forget(pool: OpenPool): Promise<void> {
   try {
     const volumes = await readdir(areaPath(pool, 'volumes'));

@@ -23,10 +23,15 @@ export const local: PrimaryDriver<LocalConfig> = {
   shared: false,
   config: LocalConfig,
   async connect({ id, config }, { initialize }) {
-    if (initialize)
-      await mkdir(config.path, { recursive: true, mode: 0o755 }).catch((cause: NodeJS.ErrnoException) => {
-        throw new CisternError('POOL_UNAVAILABLE', `making the pool folder ${config.path}: ${cause.message}`, { cause });
-      });
-    return openFilePool({ path: config.path, id, type: 'local', shared: false, initialize });
+    const made = initialize ? await makeFolder(config.path) : undefined;
+    return openFilePool({ path: config.path, id, type: 'local', shared: false, initialize, made });
   },
 };
+
+/** Makes a folder with those above it; returns how many were made, or undefined where it was there. */
+async function makeFolder(path: string): Promise<number | undefined> {
+  const first = await mkdir(path, { recursive: true, mode: 0o755 }).catch((cause: NodeJS.ErrnoException) => {
+    throw new CisternError('POOL_UNAVAILABLE', `making the pool folder ${path}: ${cause.message}`, { cause });
+  });
+  return first === undefined ? undefined : path.split('/').length - first.split('/').length + 1;
+}

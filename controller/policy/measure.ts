@@ -7,6 +7,7 @@ import { poolRef, storeRef } from '../fleet/refs.ts';
 import type { Services } from '../services.ts';
 import { markStore } from '../workflows/backup-storage.ts';
 import type { PoolKey } from './capacity.ts';
+import { adopt } from './adopt.ts';
 import { anyHost, workers } from './placement.ts';
 
 /** Measuring a pool of many volumes may take a while; past this it is given up. */
@@ -20,6 +21,7 @@ export async function measurePool(services: Services, storageId: string, signal:
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(MEASURE_SECONDS * 1000)]);
     const part = { storageId, hostId: storage.shared ? '' : hostId };
     try {
+      const began = services.db.elapsed();
       const before = await cachedBefore(services.db.read, part);
       const usage = await services.fleet.run(
         hostId,
@@ -50,6 +52,7 @@ export async function measurePool(services: Services, storageId: string, signal:
               .where('status', '=', 'ready')
               .where('last_used_at', '=', last_used_at)
               .execute();
+        for (const { imageId, allocated } of usage.cache) await adopt(trx, part, imageId, allocated, began);
       });
     } catch (error) {
       if (signal.aborted) throw error;

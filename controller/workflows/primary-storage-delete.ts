@@ -1,5 +1,6 @@
 import { CisternError } from '../../shared/errors.ts';
 import { findHost, findPrimaryStorage } from '../db/find.ts';
+import { markPool } from '../fleet/connect.ts';
 import { poolRef } from '../fleet/refs.ts';
 import { claimLock, refuseVolumes } from '../operations/claims.ts';
 import type { Workflow } from '../operations/workflow.ts';
@@ -74,6 +75,17 @@ export const deletePrimaryStorage: Workflow<
     for (const [i, { id: hostId, name }] of plan.hosts.toReversed().entries()) {
       // the last host to leave takes pool.json with it
       const forgetIt = !plan.shared || i === plan.hosts.length - 1;
+      op.undo(`connect ${name} again`, async () => {
+        // nothing was left in it: where it is no pool any more, it becomes this one again
+        const pool = { pool: await poolRef(op.services, plan.storageId), initialize: forgetIt };
+        try {
+          const { capacity } = await op.task('connect', hostId, 'pool.connect', async () => pool);
+          await db.write(trx => markPool(trx, op.services, plan.storageId, hostId, capacity, null));
+        } catch (error) {
+          if (op.signal().aborted || !(error instanceof CisternError)) throw error;
+          await db.write(trx => markPool(trx, op.services, plan.storageId, hostId, null, error.message));
+        }
+      });
       await op.task(`disconnect ${name}`, hostId, 'pool.disconnect', async () => ({
         pool: await poolRef(op.services, plan.storageId),
         forget: forgetIt,

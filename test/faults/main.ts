@@ -26,7 +26,7 @@ chmodSync(folder, 0o755); // the SSH server may serve as another user
 process.env.TMPDIR = folder;
 try {
   const { tally, failures } = await playRange(from, to, line => void (values.quiet || console.log(line)));
-  if (failures.length > 0) console.log(`\n${failures.join('\n\n')}`);
+  if (values.quiet) console.log(failures.join('\n\n'));
   console.log(`\n${tableOf(tally)}`);
   process.exitCode = failures.length > 0 ? 1 : 0;
 } finally {

@@ -1,5 +1,5 @@
-import { link, lstat, mkdir, readdir, realpath, rm, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { link, lstat, mkdir, readdir, realpath, rm, rmdir, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { CisternError } from '../../../shared/errors.ts';
@@ -8,20 +8,30 @@ import { createFile, readJson, syncPath, toJson } from './meta.ts';
 import { type Area, AREAS, checkId, holdEntry, isFolder, type OpenPool, poolError, type PoolRoot } from './paths.ts';
 
 /** `pool.json`: says which pool a folder is, so that an empty mount point or another pool's export is never taken for it. */
-export const PoolFile = z.object({ version: z.literal(1), id: Id, type: z.string(), createdAt: Time });
+export const PoolFile = z.object({
+  version: z.literal(1),
+  id: Id,
+  type: z.string(),
+  createdAt: Time,
+  /** So many folders, its own and those above it, were made for it: they go with it. */
+  made: z.int().min(1).optional(),
+});
 
 const poolFile = (root: string): string => join(root, 'pool.json');
 /** Names that may lie in a place that becomes a pool: what mkfs leaves, and the first halves of our own `pool.json`. */
-const isVacant = (name: string): boolean => name === 'lost+found' || name.startsWith('.pool.json.');
+const isDraft = (name: string): boolean => name.startsWith('.pool.json.');
+const isVacant = (name: string): boolean => name === 'lost+found' || isDraft(name);
 
 /**
  * Opens the folder `path` as the pool `who`. POOL_UNAVAILABLE where there is no such folder, POOL_IDENTITY where its pool.json is
- * missing or another's. With `initialize` an empty place becomes the pool; a place with anything in it is refused.
+ * missing or another's. With `initialize` an empty place becomes the pool; a place with anything in it is refused. `made`: so many
+ * folders of the path have just been made for it.
  */
 export async function openRoot(
   path: string,
   who: Omit<PoolRoot, 'root'>,
   initialize: boolean,
+  made?: number,
 ): Promise<{ pool: PoolRoot; initialized: boolean }> {
   const root = await realpath(path).catch((cause: NodeJS.ErrnoException) => {
     throw new CisternError('POOL_UNAVAILABLE', `opening the pool folder ${path}: ${cause.message}`, { cause });
@@ -29,7 +39,7 @@ export async function openRoot(
   if (!(await isFolder(root))) throw new CisternError('POOL_UNAVAILABLE', `opening the pool folder ${path}: it is gone`);
   checkId(who.id);
   const pool: PoolRoot = { root, ...who };
-  const initialized = initialize && (await claim(pool));
+  const initialized = initialize && (await claim(pool, made));
   await checkIdentity(pool);
   for (const area of AREAS) if (!(await isFolder(join(root, area)))) await makeArea(join(root, area));
   return { pool, initialized };
@@ -91,10 +101,14 @@ export async function openPool(pool: PoolRoot): Promise<OpenPool> {
 }
 
 /** Makes an empty place this pool; false where it is one already. Two hosts that try at once agree, because `link` has one winner. */
-async function claim(pool: PoolRoot): Promise<boolean> {
+async function claim(pool: PoolRoot, made: number | undefined): Promise<boolean> {
   const target = poolFile(pool.root);
   try {
-    if (await lstat(target).catch(absent)) return false;
+    if (await lstat(target).catch(absent)) {
+      // of a crash; on a shared pool it may be another host's, at work just now
+      if (!pool.shared) await removeDrafts(pool);
+      return false;
+    }
     const names = (await readdir(pool.root)).filter(name => !isVacant(name));
     if (names.length > 0) {
       const seen = names.slice(0, 3).join(', ') + (names.length > 3 ? ', …' : '');
@@ -107,7 +121,7 @@ async function claim(pool: PoolRoot): Promise<boolean> {
       );
     }
     const draft = join(pool.root, `.pool.json.${randomUUID()}`);
-    await createFile(draft, toJson({ version: 1, id: pool.id, type: pool.type, createdAt: new Date().toISOString() }));
+    await createFile(draft, toJson({ version: 1, id: pool.id, type: pool.type, createdAt: new Date().toISOString(), made }));
     const won = await link(draft, target).then(() => true, lost);
     await rm(draft);
     await syncPath(pool.root);
@@ -122,8 +136,24 @@ const makeArea = (path: string): Promise<void> =>
     if (error.code !== 'EEXIST') throw poolError(error, `making ${path}`);
   });
 
-/** Removes pool.json: the folder is no pool any more. */
-export const disown = (pool: PoolRoot): Promise<void> => rm(poolFile(pool.root), { force: true });
+async function removeDrafts({ root }: PoolRoot): Promise<void> {
+  for (const name of await readdir(root)) if (isDraft(name)) await rm(join(root, name), { force: true });
+}
+
+/** Removes pool.json: the folder is no pool any more. It goes as well, with those above it, where it was made for the pool and is empty. */
+export async function disown(pool: PoolRoot): Promise<void> {
+  const { made = 0 } = (await readJson(poolFile(pool.root), PoolFile)) ?? {};
+  await removeDrafts(pool);
+  await rm(poolFile(pool.root), { force: true });
+  for (let level = 0, folder = pool.root; level < made; level++, folder = dirname(folder))
+    if (!(await rmdir(folder).then(() => true, kept))) return;
+}
+
+/** Somebody put something there, mounted something, or was faster. */
+function kept(error: NodeJS.ErrnoException): boolean {
+  if (['ENOTEMPTY', 'EEXIST', 'EBUSY', 'ENOENT', 'EACCES', 'EPERM', 'EROFS'].includes(error.code ?? '')) return false;
+  throw error;
+}
 
 export async function capacity(pool: PoolRoot): Promise<Capacity> {
   const stat = await statfs(pool.root).catch((error: unknown) => {

@@ -129,7 +129,7 @@ async function idle(stage: Stage): Promise<string[]> {
 /** Keys of ssh and the like, beyond the folder that each living worker has of its own, which is empty when nothing is at work. */
 function temporary(stage: Stage): string[] {
   const { folder } = stage.house.cistern;
-  const ours = readdirSync(tmpdir()).filter(name => /^cistern-(ssh|agent|worker)/.test(name));
+  const ours = readdirSync(tmpdir()).filter(name => /^(cistern-ssh|overlay-oracle)-/.test(name));
   const inStates = [...HOSTS, SPARE].flatMap(host => {
     const at = join(folder, host, 'state/tmp');
     return (existsSync(at) ? readdirSync(at) : []).flatMap(name => readdirSync(join(at, name)).map(file => join(at, name, file)));

@@ -5,7 +5,7 @@ import { openStage, type Stage } from './stage.ts';
 import { newTally, type Tally } from './tally.ts';
 
 /** So many seeds share a house: opening one takes as long as a few seeds. */
-export const PER_HOUSE = 25;
+export const PER_HOUSE = 20;
 
 export interface RangeResult {
   tally: Tally;
@@ -32,8 +32,9 @@ async function playHouse(from: number, to: number, result: RangeResult, say: (li
     const began = performance.now();
     const complaints = await playOne(stage, plan, compared, result.tally);
     if (complaints.length > 0) {
-      say(`seed ${seed} failed`);
-      result.failures.push(explain(stage, plan, from, complaints));
+      const words = explain(stage, plan, from, complaints);
+      result.failures.push(words);
+      say(words);
       return seed + 1;
     }
     say(`seed ${seed}: ${((performance.now() - began) / 1000).toFixed(1)} s: ${sayPlan(plan)}`);
@@ -66,7 +67,7 @@ async function playOne(stage: Stage, plan: Plan, compared: Compared, tally: Tall
   return complaints.length === 0 ? [] : [...complaints, ...told, ...outcome.refused.map(words => `  refused: ${words}`)];
 }
 
-const LOG_LINES = 25;
+const LOG_LINES = 15;
 
 function explain(stage: Stage, plan: Plan, from: number, complaints: string[]): string {
   const { controller, agents } = stage.house.cistern;
@@ -77,7 +78,7 @@ function explain(stage: Stage, plan: Plan, from: number, complaints: string[]): 
   return [
     `seed ${plan.seed}: ${sayPlan(plan)}`,
     ...complaints.map(words => `  ${words}`),
-    ...logs.map(([name, { log }]) => `  last words of ${name}:\n${log.slice(-LOG_LINES).map(line => `    ${line}`).join('\n')}`), // prettier-ignore
+    ...logs.map(([name, { log }]) => `  last words of ${name}:\n${log.slice(-LOG_LINES).map(line => `    ${line.slice(0, 400)}`).join('\n')}`), // prettier-ignore
     `  again alone: npm run faults -- --seed ${plan.seed}`,
     `  again with what came before it in its house: npm run faults -- --from ${from} --seeds ${plan.seed - from + 1}`,
   ].join('\n');
