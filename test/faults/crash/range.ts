@@ -5,7 +5,7 @@ import { openStage, type Stage } from './stage.ts';
 import { newTally, type Tally } from './tally.ts';
 
 /** So many seeds share a house: opening one takes as long as a few seeds. */
-export const PER_HOUSE = 20;
+export const PER_HOUSE = 12;
 
 export interface RangeResult {
   tally: Tally;

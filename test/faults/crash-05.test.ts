@@ -1,0 +1,3 @@
+import { testHouse } from './crash/house-test.ts';
+
+testHouse(5);
