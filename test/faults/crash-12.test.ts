@@ -1,3 +1,0 @@
-import { testHouse } from './crash/house-test.ts';
-
-testHouse(12);
