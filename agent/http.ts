@@ -4,10 +4,12 @@ import type { Facts } from '../shared/model.ts';
 import { NOBODY, requireToken } from '../shared/http/auth.ts';
 import { bindErrors, bindRoutes, type RouteContext } from '../shared/http/bind.ts';
 import type { Logger } from '../shared/log.ts';
+import { parsePosition, POSITION_HEADER } from '../shared/position.ts';
 import type { Metrics } from './metrics.ts';
 import { type ControllerAddress } from './tasks/controller-file.ts';
 import { type Registry, reportOf } from './tasks/registry.ts';
 import type { Runner } from './tasks/runner.ts';
+import type { Serving } from './tasks/serving.ts';
 
 export interface HttpOptions {
   token: string;
@@ -16,6 +18,9 @@ export interface HttpOptions {
   metrics: Metrics;
   facts(): Promise<Facts>;
   setController(address: ControllerAddress): void;
+  serving: Serving;
+  /** Number of this run of the agent. */
+  epoch: number;
   log: Logger;
 }
 
@@ -25,16 +30,24 @@ const BODY_LIMIT = 4 * 2 ** 20;
 const DRAIN_MS = 5000;
 
 /** The agent's HTTP interface. */
-export function createApp({ token, runner, registry, metrics, facts, setController, log }: HttpOptions): Express {
+export function createApp({ token, runner, registry, metrics, facts, setController, serving, epoch, log }: HttpOptions): Express {
   const app = express().disable('x-powered-by').disable('etag');
+  const admit = ({ req }: RouteContext, what?: { kind: string } | 'cancel'): void =>
+    serving.admit(parsePosition(req.headers[POSITION_HEADER]), what);
   bindRoutes(
     app,
     agentRoutes,
     {
-      createTask: ({ body }) => runner.submit(body.id, body.command as Parameters<Runner['submit']>[1]),
+      createTask: ({ body }, context) => {
+        admit(context, body.command);
+        return runner.submit(body.id, body.command as Parameters<Runner['submit']>[1]);
+      },
       listTasks: () => ({ items: [...registry.all()].map(reportOf) }),
       getTask: ({ params }) => reportOf(registry.get(params.id)),
-      cancelTask: ({ params }) => runner.cancel(params.id),
+      cancelTask: ({ params }, context) => {
+        admit(context, 'cancel');
+        return runner.cancel(params.id);
+      },
       putTaskInput: async ({ params }, context) => {
         try {
           registry.get(params.id);
@@ -44,11 +57,18 @@ export function createApp({ token, runner, registry, metrics, facts, setControll
           throw error;
         }
       },
-      facts,
+      facts: (_, context) => {
+        admit(context);
+        return facts();
+      },
       setController: ({ body }) => {
         setController(body);
         log.info({ controller: body.url, hostId: body.hostId }, 'reports go to this controller from now on');
         return { hostId: body.hostId };
+      },
+      getController: () => {
+        const { hostId = null, position = null } = serving.address() ?? {};
+        return { hostId, position, epoch };
       },
       healthz: () => ({ status: 'ok' }) as const,
       metrics: async (_, { res }) => {

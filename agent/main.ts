@@ -6,11 +6,11 @@ import { AgentConfig } from './config.ts';
 import { createApp } from './http.ts';
 import { createMetrics } from './metrics.ts';
 import { openState } from './state.ts';
-import { forgetController, readController, writeController } from './tasks/controller-file.ts';
 import { openJournal } from './tasks/journal.ts';
 import { createRegistry, type Task } from './tasks/registry.ts';
 import { createReporter, type Reporter } from './tasks/reporter.ts';
 import { createRunner } from './tasks/runner.ts';
+import { createServing } from './tasks/serving.ts';
 
 export interface RunningAgent extends Running {
   token: string;
@@ -40,12 +40,13 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
     reporter?.changed(task);
   };
   const registry = createRegistry({ journal, log, key: token, changed });
+  const serving = undo.use(createServing(config.stateDir, log));
   const reporting = (reporter = undo.adopt(
-    createReporter({ registry, epoch: journal.epoch, disowned: () => forgetController(config.stateDir), log }),
+    createReporter({ registry, epoch: journal.epoch, disowned: () => serving.forget(), log }),
     r => r.stop(FLUSH_MS),
   ));
   const runner = undo.adopt(createRunner({ config, spoolDir, registry, log }), r => r.stop(STOP_MS));
-  const known = readController(config.stateDir, log);
+  const known = serving.address();
   if (known) reporting.setTarget(known);
 
   let warned: string | undefined;
@@ -55,6 +56,8 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
     registry,
     metrics,
     log,
+    serving,
+    epoch: journal.epoch,
     facts: async () => {
       const found = await facts(config);
       // once for each way in which it is not as it should be
@@ -64,7 +67,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
       return found;
     },
     setController(address) {
-      writeController(config.stateDir, address);
+      serving.set(address);
       reporting.setTarget(address);
     },
   });

@@ -9,10 +9,12 @@ import { ControllerConfig } from './config.ts';
 import { openDatabase } from './db/database.ts';
 import { createEvents } from './events.ts';
 import { createFleet } from './fleet/fleet.ts';
+import { connectHost, meetAll } from './fleet/connect.ts';
 import { keepHeartbeats } from './fleet/heartbeat.ts';
 import { createMetrics } from './metrics.ts';
 import { createEngine } from './operations/engine.ts';
 import { startSchedules } from './policy/schedules.ts';
+import { createRecovery } from './recovery.ts';
 import { openSecrets, proveKey } from './secrets.ts';
 import type { Services } from './services.ts';
 import { openTokens } from './tokens.ts';
@@ -55,21 +57,17 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
   await proveKey(db, secrets);
   const tokens = undo.adopt(await openTokens(db, token), opened => opened.close());
   let url = '';
-  const fleet = createFleet(db, secrets, config.taskRetrySeconds);
-  const services: Services = {
-    config,
-    log,
-    db,
-    secrets,
-    tokens,
-    events,
-    metrics,
-    fleet,
-    publicUrl: () => config.publicUrl ?? url,
-  };
+  const meet = (hostId: string): Promise<unknown> => connectHost(services, hostId);
+  const fleet = createFleet({ db, secrets, retrySeconds: config.taskRetrySeconds, meet });
+  const recovery = await createRecovery(db, log, () => engine.freeze());
+  const publicUrl = (): string => config.publicUrl ?? url;
+  const services: Services = { config, log, db, secrets, tokens, events, metrics, fleet, recovery, publicUrl };
   const engine = undo.adopt(createEngine(services, WORKFLOWS), e => e.stop());
-  const server = undo.use(await serve(createApp({ services, engine, version: VERSION }), config));
+  const met = Promise.withResolvers<void>();
+  const server = undo.use(await serve(createApp({ services, engine, version: VERSION, met: met.promise }), config));
   url = server.url;
+  await meetAll(services);
+  met.resolve();
   const stopping = new AbortController();
   const heartbeats = keepHeartbeats(services, stopping.signal);
   undo.defer(async () => {
@@ -77,7 +75,7 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
     await heartbeats;
   });
   undo.defer(startSchedules(services, engine));
-  await engine.resume();
+  if (!recovery.current()) await engine.resume();
   log.info({ url, stateDir: config.stateDir, pid: process.pid }, 'controller listens');
 
   const started = undo.move();

@@ -97,6 +97,11 @@ export function createMetrics(version: string) {
       labelNames: ['backup_storage'],
       registers,
     }),
+    recovery: new Gauge({
+      name: 'cistern_controller_recovery',
+      help: '1 while the database must be recovered (cistern controller resume)',
+      registers,
+    }),
     things: new Gauge({
       name: 'cistern_controller_resources',
       help: 'Images and volumes by status',

@@ -4,6 +4,7 @@ import type { Database } from './db/database.ts';
 import type { Events } from './events.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import type { Metrics } from './metrics.ts';
+import type { Recovery } from './recovery.ts';
 import type { Secrets } from './secrets.ts';
 import type { Tokens } from './tokens.ts';
 
@@ -17,6 +18,7 @@ export interface Services {
   events: Events;
   fleet: Fleet;
   metrics: Metrics;
+  recovery: Recovery;
   /** Where agents reach this controller. */
   publicUrl: () => string;
 }

@@ -145,8 +145,11 @@ export const BackupStorage = z
   .meta({ id: 'BackupStorage' });
 export type BackupStorage = z.infer<typeof BackupStorage>;
 
-/** Of an image or a volume; deleted ones are remembered while something stands on them. */
-export const LifeStatus = z.enum(['creating', 'ready', 'deleting', 'deleted']);
+/**
+ * Of an image or a volume; deleted ones are remembered while something stands on them. `missing`: it was not where it should be when
+ * the database was recovered.
+ */
+export const LifeStatus = z.enum(['creating', 'ready', 'deleting', 'deleted', 'missing']);
 export const Media = z.enum(['root', 'data', 'iso']);
 export const ImageFormat = z.enum(['qcow2', 'raw']);
 /** Formats that can come in; they are converted to an ImageFormat. */
@@ -157,7 +160,7 @@ export type SourceFormat = z.infer<typeof SourceFormat>;
 
 export const Replica = z.object({
   backupStorageId: Id,
-  status: z.enum(['creating', 'ready', 'deleting']),
+  status: z.enum(['creating', 'ready', 'deleting', 'missing']),
   createdAt: Time,
 });
 export type Replica = z.infer<typeof Replica>;

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, realpath, rm, statfs } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, realpath, rm, statfs } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
@@ -78,6 +78,15 @@ function openFolder(root: string): BackupStore {
       }
       await arriving.publish();
     },
+    list: async folder => {
+      const path = await resolve(root, folder);
+      return attempt(`listing ${nameOf(folder)}`, async () => {
+        const stat = await lstat(path).catch(absent);
+        if (stat && !stat.isDirectory())
+          throw new CisternError('STORE_PERMISSION', `listing ${nameOf(folder)}: it is a link or a file, not a folder`);
+        return stat ? readdir(path) : [];
+      });
+    },
     remove: async folder => {
       using place = await resolve(root, folder).catch(absent);
       if (place === undefined) return;
@@ -91,6 +100,10 @@ function openFolder(root: string): BackupStore {
       }),
     close: () => Promise.resolve(),
   };
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
 }
 
 const partialOf = (final: string): string => join(dirname(final), `.partial-${randomBytes(8).toString('hex')}`);

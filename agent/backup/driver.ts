@@ -35,6 +35,8 @@ export interface BackupStore {
   read(path: string, limit: number): Promise<Buffer>;
   /** A small object, written whole or not at all, over an older one if need be. */
   write(path: string, body: Buffer): Promise<void>;
+  /** Names in a folder, as they come; none where there is no such folder. */
+  list(folder: string): Promise<string[]>;
   /** Removes a folder and everything below it, its partial objects too. */
   remove(folder: string): Promise<void>;
   /** Proves that the storage can be read and written, by a probe object of its own that is gone afterwards. */

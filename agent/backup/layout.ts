@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import type { TransferSummary } from '../../shared/commands/refs.ts';
 import { CisternError } from '../../shared/errors.ts';
-import type { ImageFormat } from '../../shared/model.ts';
+import { Id, type ImageFormat } from '../../shared/model.ts';
 import type { Sink, Source } from '../transfer/ends.ts';
 import { transfer, type TransferOptions } from '../transfer/transfer.ts';
 import type { BackupStore } from './driver.ts';
@@ -80,6 +80,10 @@ export async function fetchImage(
   const { summary } = await transfer({ ...options, source, sink: into, parts, partSize });
   return { manifest, summary };
 }
+
+/** Ids of the images that lie in a backup storage, those without a manifest included. */
+export const listImages = async (store: BackupStore): Promise<string[]> =>
+  (await store.list('images')).filter(name => Id.safeParse(name).success).sort();
 
 /** Removes an image, its manifest and what unfinished uploads left of it. Succeeds where there is nothing. */
 export const removeImage = (store: BackupStore, imageId: string): Promise<void> => store.remove(folderOf(imageId));

@@ -16,6 +16,7 @@ import {
   publishFile,
   readFile,
   removeFile,
+  listFolder,
   removeFolder,
   statFile,
   syncFile,
@@ -72,6 +73,7 @@ function openStore(config: SftpConfig): BackupStore {
         .then(() => publishFile(link, partial, file))
         .catch(orRemove(link, partial));
     },
+    list: async folder => listFolder(link, fileOf(folder)),
     remove: async folder => removeFolder(link, fileOf(folder)),
     check: () => check(config, link),
     capacity: async () => (await freeSpace(link, config.path)) ?? null,

@@ -6,8 +6,10 @@ import { removeReplica } from './image-remove.ts';
 import { connectPool } from './pool-connect.ts';
 import { disconnectPool } from './pool-disconnect.ts';
 import { purgePool } from './pool-purge.ts';
+import { scanPool } from './pool-scan.ts';
 import { measurePool } from './pool-usage.ts';
 import { connectStore } from './store-connect.ts';
+import { scanStore } from './store-scan.ts';
 import { createVolumes } from './volume-create.ts';
 import { deleteVolumes } from './volume-delete.ts';
 import { inspectVolume } from './volume-inspect.ts';
@@ -20,10 +22,12 @@ export const handlers: Handlers = {
   'pool.connect': connectPool,
   'pool.disconnect': disconnectPool,
   'pool.usage': measurePool,
+  'pool.scan': scanPool,
   'pool.purge': purgePool,
   'cache.fill': fillImageCache,
   'cache.evict': evictImage,
   'store.connect': connectStore,
+  'store.scan': scanStore,
   'image.remove': removeReplica,
   'image.import': importImage,
   'volume.create': createVolumes,

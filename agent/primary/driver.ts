@@ -63,6 +63,8 @@ export interface Pool {
   initialized: boolean;
   capacity(): Promise<Capacity>;
   usage(signal: AbortSignal): Promise<CommandOutput<'pool.usage'>>;
+  /** Everything that lies in it, also what nobody knows of. */
+  scan(signal: AbortSignal): Promise<CommandOutput<'pool.scan'>>;
   /** A folder for the unfinished work of one task, on the pool itself, so that a rename publishes it. Removed when disposed of. */
   scratch(taskId: string): Promise<AsyncDisposable & { path: string }>;
   /** The cached image, or undefined. */

@@ -7,6 +7,7 @@ import { cached, cacheFile, evict } from './file-pool/cache.ts';
 import { cacheSink } from './file-pool/cache-sink.ts';
 import { capacity, disown, openPool, openRoot } from './file-pool/identity.ts';
 import { AREAS, areaPath, named, type OpenPool, poolError } from './file-pool/paths.ts';
+import { scan } from './file-pool/scan.ts';
 import { openScratch, sweep } from './file-pool/scratch.ts';
 import { discardTrash, purge, restore, trash } from './file-pool/trash.ts';
 import { usage } from './file-pool/usage.ts';
@@ -43,6 +44,7 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
     initialized,
     capacity: () => standing(capacity),
     usage: signal => standing(open => usage(open, signal)),
+    scan: signal => standing(open => scan(open, signal)),
     scratch: taskId => standing(open => openScratch(open, taskId, 'work')),
     cached: (imageId, format) => standing(open => cached(open, imageId, format)),
     cacheSink: (taskId, image) => standing(open => cacheSink(open, taskId, image)),

@@ -11,6 +11,8 @@ export interface Api {
   services: Services;
   engine: Engine;
   version: string;
+  /** Resolved once the hosts have been asked what they have seen of this controller. */
+  met: Promise<void>;
 }
 
 /** Handlers of some routes of the controller. */

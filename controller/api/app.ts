@@ -2,11 +2,13 @@ import { timingSafeEqual } from 'node:crypto';
 import express, { type Express, type Request } from 'express';
 import { controllerRoutes } from '../../shared/contract/controller.ts';
 import { reportRoutes } from '../../shared/contract/operations.ts';
+import type { Route } from '../../shared/contract/route.ts';
 import { CisternError } from '../../shared/errors.ts';
 import { bearerOf, type Caller, NOBODY, tokenHash } from '../../shared/http/auth.ts';
 import { bindErrors, bindRoutes } from '../../shared/http/bind.ts';
 import { openApi } from '../../shared/http/openapi.ts';
 import type { Api } from './api.ts';
+import { controllerHandlers } from './controller.ts';
 import { docsPage } from './docs.ts';
 import { hostHandlers } from './hosts.ts';
 import { imageHandlers } from './images.ts';
@@ -36,10 +38,16 @@ export function createApp(api: Api): Express {
     description: 'A storage plane for KVM hosts. What takes time answers 202 with an operation.',
   });
   const page = docsPage(document);
+  const admit = async (route: Route): Promise<void> => {
+    if (route.method === 'get' || route.inRecovery) return;
+    await api.met;
+    services.recovery.refuse();
+  };
   bindRoutes(
     app,
     controllerRoutes,
     {
+      ...controllerHandlers(api),
       ...hostHandlers(api),
       ...primaryStorageHandlers(api),
       ...cacheHandlers(api),
@@ -72,7 +80,7 @@ export function createApp(api: Api): Express {
       openapi: (_input, { res }) => void res.type('application/json').send(JSON.stringify(document)),
       docs: (_input, { res }) => void res.type('text/html').send(page),
     },
-    { authenticate: services.tokens.authenticate },
+    { authenticate: services.tokens.authenticate, admit },
   );
   bindReports(app, api);
   bindErrors(app, (error, req) =>

@@ -2,9 +2,10 @@ import type { Services } from '../services.ts';
 import { toPrimaryStorage } from './views.ts';
 
 /** The metrics page: counters as they are, and gauges of the fleet as the database has it now. */
-export async function scrape({ db, metrics }: Services): Promise<string> {
+export async function scrape({ db, metrics, recovery }: Services): Promise<string> {
   const hosts = await db.read.selectFrom('hosts').select(['id', 'name', 'status', 'state']).execute();
   const nameOf = new Map(hosts.map(host => [host.id, host.name]));
+  metrics.recovery.set(recovery.current() ? 1 : 0);
   metrics.hosts.reset();
   for (const host of hosts) metrics.hosts.inc({ status: host.status, state: host.state });
   metrics.poolBytes.reset();

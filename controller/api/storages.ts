@@ -4,6 +4,7 @@ import { addToCache, evictFromCache } from '../workflows/cache.ts';
 import { addPrimaryStorage, refreshPrimaryStorage } from '../workflows/primary-storage.ts';
 import { attachPrimaryStorage, detachPrimaryStorage } from '../workflows/primary-storage-clusters.ts';
 import { deletePrimaryStorage } from '../workflows/primary-storage-delete.ts';
+import { scanBackupStorage, scanPrimaryStorage } from '../workflows/scan.ts';
 import { emptyTrash } from '../workflows/trash.ts';
 import { type Api, type Handlers, startOperation } from './api.ts';
 import { checkCursor, pageOf } from './paging.ts';
@@ -17,6 +18,7 @@ type PrimaryKeys =
   | 'attachPrimaryStorage'
   | 'detachPrimaryStorage'
   | 'refreshPrimaryStorage'
+  | 'scanPrimaryStorage'
   | 'deletePrimaryStorage';
 
 export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
@@ -65,6 +67,7 @@ export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
     detachPrimaryStorage: ({ params, body }, context) =>
       startOperation(api, detachPrimaryStorage, { ...params, ...body }, context),
     refreshPrimaryStorage: ({ params }, context) => startOperation(api, refreshPrimaryStorage, params, context),
+    scanPrimaryStorage: ({ params }, context) => startOperation(api, scanPrimaryStorage, params, context),
     deletePrimaryStorage: ({ params }, context) => startOperation(api, deletePrimaryStorage, params, context),
   };
 }
@@ -131,6 +134,7 @@ type BackupKeys =
   | 'addBackupStorage'
   | 'updateBackupStorage'
   | 'refreshBackupStorage'
+  | 'scanBackupStorage'
   | 'deleteBackupStorage';
 
 export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
@@ -164,6 +168,7 @@ export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
         return toBackupStorage({ ...row, ...set });
       }),
     refreshBackupStorage: ({ params }, context) => startOperation(api, refreshBackupStorage, params, context),
+    scanBackupStorage: ({ params }, context) => startOperation(api, scanBackupStorage, params, context),
     deleteBackupStorage: ({ params }, context) => startOperation(api, deleteBackupStorage, params, context),
   };
 }

@@ -3,6 +3,7 @@ import { commonOptions, finishCommands, type Runtime } from './command.ts';
 import { addBackupStorageCommands } from './commands/backup-storage.ts';
 import { addClusterCommands } from './commands/cluster.ts';
 import { addCompletionCommands } from './commands/completion.ts';
+import { addControllerCommands } from './commands/controller.ts';
 import { addEventCommands } from './commands/event.ts';
 import { addHostCommands } from './commands/host.ts';
 import { addImageCommands } from './commands/image.ts';
@@ -56,6 +57,7 @@ export function buildProgram(runtime: Runtime): Command {
     addOperationCommands,
     addEventCommands,
     addTokenCommands,
+    addControllerCommands,
   ];
   for (const add of [...nouns, addCompletionCommands, addVersionCommand]) add(runtime, program);
   for (const noun of program.commands) finishCommands(runtime, noun);

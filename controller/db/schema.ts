@@ -66,13 +66,18 @@ export interface Tables {
     name: string;
     media: Media;
     format: ImageFormat;
-    status: 'creating' | 'ready' | 'deleting' | 'deleted';
+    status: 'creating' | 'ready' | 'deleting' | 'deleted' | 'missing';
     size: number | null;
     virtual_size: number | null;
     digest: string | null;
     created_at: string;
   };
-  replicas: { image_id: string; backup_storage_id: string; status: 'creating' | 'ready' | 'deleting'; created_at: string };
+  replicas: {
+    image_id: string;
+    backup_storage_id: string;
+    status: 'creating' | 'ready' | 'deleting' | 'missing';
+    created_at: string;
+  };
   cache_entries: {
     image_id: string;
     primary_storage_id: string;
@@ -86,7 +91,7 @@ export interface Tables {
     id: string;
     name: string;
     kind: 'root' | 'data';
-    status: 'creating' | 'ready' | 'deleting' | 'deleted';
+    status: 'creating' | 'ready' | 'deleting' | 'deleted' | 'missing';
     primary_storage_id: string;
     host_id: string;
     image_id: string | null;

@@ -6,10 +6,13 @@ import { elapsedNow } from '../db/elapsed.ts';
 import type { Trx } from '../db/database.ts';
 import { findHost, findPrimaryStorage } from '../db/find.ts';
 import type { Services } from '../services.ts';
+import { meetAgent } from './meet.ts';
 import { poolRef } from './refs.ts';
 
 /** A pool that does not connect within this is disconnected. */
 const CONNECT_SECONDS = 90;
+/** How long a controller that starts waits for what its hosts have to say; those that are away are asked when they are back. */
+const MEET_MS = 3000;
 
 /** Reads an agent's facts, tells it where to report, and marks the host as connected. Throws what the agent or the network said. */
 export async function connectHost(services: Services, hostId: string): Promise<Facts> {
@@ -17,18 +20,41 @@ export async function connectHost(services: Services, hostId: string): Promise<F
   const host = await findHost(db.read, hostId);
   const agent = await fleet.client(hostId);
   const facts = await agent.facts();
-  await agent.setController({ body: { url: services.publicUrl(), hostId, token: secrets.open<string>(host.report_sealed) } });
+  const { position: seen } = await agent.getController();
+  const position = await meetAgent(services, host, seen);
+  const token = secrets.open<string>(host.report_sealed);
+  await agent.setController({ body: { url: services.publicUrl(), hostId, token, ...(position && { position }) } });
   await db.write(async trx => {
     const now = new Date().toISOString();
     await trx
       .updateTable('hosts')
-      .set({ status: 'connected', reason: null, facts_json: JSON.stringify(facts), last_seen_at: now })
+      .set({
+        status: 'connected',
+        reason: null,
+        facts_json: JSON.stringify(facts),
+        last_seen_at: now,
+        ...(position && { adopt: 0 }),
+      })
       .where('id', '=', hostId)
       .execute();
     if (host.status !== 'connected')
       await services.events.append(trx, 'host.connected', { kind: 'host', id: hostId }, `host ${host.name} is connected`);
   });
   return facts;
+}
+
+/** Connects to all hosts that were connected, before anything of an earlier run is taken up again. */
+export async function meetAll(services: Services): Promise<void> {
+  const hosts = await services.db.read.selectFrom('hosts').select('id').where('status', '=', 'connected').execute();
+  const met = hosts.map(({ id }) =>
+    connectHost(services, id).catch(error =>
+      services.log.info({ err: error, hostId: id }, 'a host could not be met at the start'),
+    ),
+  );
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise(resolve => (timer = setTimeout(resolve, MEET_MS)));
+  await Promise.race([Promise.all(met), late]);
+  clearTimeout(timer);
 }
 
 /** Connects a host to every primary storage of its cluster; each on its own, so that a dead one holds up none of the others. */

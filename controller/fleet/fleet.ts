@@ -3,6 +3,7 @@ import type { CommandKind, CommandMessage, CommandOutput } from '../../shared/co
 import { findCommand } from '../../shared/commands/index.ts';
 import { agentRoutes } from '../../shared/contract/agent.ts';
 import { CisternError, fromProblem } from '../../shared/errors.ts';
+import { formatPosition, POSITION_HEADER } from '../../shared/position.ts';
 import { createClient, type Client } from '../../shared/http/client.ts';
 import { isFinal, type Progress, type ReportBatch, type TaskReport } from '../../shared/task.ts';
 import type { Database } from '../db/database.ts';
@@ -55,7 +56,16 @@ interface Waiter {
   report(report: TaskReport): void;
 }
 
-export function createFleet(db: Database, secrets: Secrets, retrySeconds: number): Fleet {
+export interface FleetOptions {
+  db: Database;
+  secrets: Secrets;
+  /** How long a host that does not answer is waited for. */
+  retrySeconds: number;
+  /** Makes this run of the controller known to an agent that refused it. */
+  meet(hostId: string): Promise<unknown>;
+}
+
+export function createFleet({ db, secrets, retrySeconds, meet }: FleetOptions): Fleet {
   const clients = new Map<string, AgentClient>();
   const waiters = new Map<string, Waiter>();
   const seen = new Map<string, { epoch: number; seq: number }>();
@@ -71,6 +81,7 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
       token: secrets.open<string>(host.token_sealed),
       timeoutSeconds: 10,
       unreachable: 'HOST_UNREACHABLE',
+      headers: () => ({ [POSITION_HEADER]: formatPosition(db.position()) }),
     });
     clients.set(hostId, made);
     return made;
@@ -156,7 +167,9 @@ export function createFleet(db: Database, secrets: Secrets, retrySeconds: number
       } catch (error) {
         if (!(error instanceof CisternError)) throw error;
         if (error.code === 'TASK_UNKNOWN') return false;
-        if (!['HOST_UNREACHABLE', 'TIMEOUT', 'BUSY'].includes(error.code)) throw error;
+        if (!['HOST_UNREACHABLE', 'TIMEOUT', 'BUSY', 'CONTROLLER_UNKNOWN'].includes(error.code)) throw error;
+        // it is judged there whether this database may go on at all; the next try shows what came of it
+        if (error.code === 'CONTROLLER_UNKNOWN') await meet(hostId).catch(() => {});
         awaySince ??= performance.now();
         if (performance.now() - awaySince > patienceSeconds * 1000) throw error;
         await delay(500, undefined, { signal }).catch(() => {});

@@ -42,6 +42,8 @@ export interface Engine {
   watch(id: string, listener: () => void): () => void;
   /** Takes up the operations that an earlier process left. */
   resume(): Promise<void>;
+  /** Leaves all operations as they are now, begun or not; those started later run. */
+  freeze(): void;
   /** Stops without ending operations: they go on when a controller starts again. */
   stop(): Promise<void>;
 }
@@ -72,6 +74,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
   const running = new Map<string, Running>();
   const queue: Row<'operations'>[] = [];
   const shutdown = new AbortController();
+  let frozen = new AbortController();
   const changes = new EventEmitter();
   changes.setMaxListeners(0);
 
@@ -116,7 +119,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
   /** What cannot even be written down, as on a full disk, is tried again until it can; a cancel meanwhile is seen in the row. */
   const takeUpLater = (id: string) => {
     setTimeout(() => {
-      if (shutdown.signal.aborted) return;
+      if (shutdown.signal.aborted || services.recovery.current()) return;
       find(id).then(
         row => isEnded(row.state) || enqueue(row),
         () => takeUpLater(id),
@@ -134,7 +137,8 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       steps.map(step => [step.name, step.result_json === null ? undefined : (JSON.parse(step.result_json) as unknown)]),
     );
     const undoneBefore = row.state === 'undoing' ? (JSON.parse(row.error_json!) as Problem) : undefined;
-    const signal = AbortSignal.any([abort.signal, shutdown.signal]);
+    const stopped = AbortSignal.any([shutdown.signal, frozen.signal]);
+    const signal = AbortSignal.any([abort.signal, stopped]);
     const replayed =
       undoneBefore && new CisternError(undoneBefore.code as 'INTERNAL', undoneBefore.detail, { action: undoneBefore.action });
     const driven = createRun({
@@ -152,15 +156,15 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       await workflow.run(driven.run, services.secrets.open(row.plan_sealed));
       if (replayed) throw replayed;
     } catch (error) {
-      if (shutdown.signal.aborted) return;
+      if (stopped.aborted) return;
       const problem = toProblem(error);
       if (problem.code === 'INTERNAL')
         log.error({ operation: row.id, kind: row.kind, err: error }, 'an operation failed unexpectedly');
       await setState(row, 'undoing', problem);
       try {
-        await driven.undoAll(shutdown.signal);
+        await driven.undoAll(stopped);
       } catch (failure) {
-        if (isShutdown(shutdown.signal)) return;
+        if (isShutdown(stopped)) return;
         throw failure;
       }
       const state = problem.code === 'CANCELLED' ? 'cancelled' : 'failed';
@@ -339,6 +343,11 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       const rows = await db.read.selectFrom('operations').selectAll().where('finished_at', 'is', null).orderBy('id').execute();
       for (const row of rows) enqueue(row);
       if (rows.length > 0) log.info({ operations: rows.length }, 'operations of an earlier run are taken up again');
+    },
+    freeze() {
+      queue.length = 0;
+      frozen.abort(SHUTDOWN);
+      frozen = new AbortController();
     },
     async stop() {
       shutdown.abort(SHUTDOWN);

@@ -49,6 +49,7 @@ export async function discard(op: Run, hostId: string, waste: Remains, label = '
 
 /** Tries to remove what earlier operations had to leave, of all hosts or of one; what fails again stays for the next time. */
 export async function sweepGarbage(services: Services, signal: AbortSignal, onlyHost?: string): Promise<void> {
+  if (services.recovery.current()) return;
   let query = services.db.read.selectFrom('garbage').selectAll().orderBy('at').limit(1000);
   if (onlyHost !== undefined) query = query.where('host_id', '=', onlyHost);
   /** Hosts on which a task may still be making what is to be removed. */

@@ -83,7 +83,7 @@ export function startSchedules(services: Services, engine: Engine): () => Promis
   const running = new Map<string, Promise<void>>();
   const names = Object.keys(JOBS) as (keyof typeof JOBS)[];
   const stop = everySecond(services.config.schedules, names, name => {
-    if (running.has(name)) return;
+    if (running.has(name) || services.recovery.current()) return;
     const job = JOBS[name](services, engine, stopping.signal)
       .catch(error => {
         if (!stopping.signal.aborted) services.log.error({ err: error, job: name }, 'scheduled work failed');

@@ -21,7 +21,8 @@ export const deleteImage: Workflow<{ ref: string }, DeletePlan> = {
   async accept(trx, request, operationId, services) {
     const image = await findImage(trx, request.ref);
     if (image.status === 'deleted') throw new CisternError('NOT_FOUND', `image ${image.name} is deleted`);
-    if (image.status !== 'ready') throw new CisternError('WRONG_STATE', `image ${image.name} is ${image.status}`);
+    if (image.status !== 'ready' && image.status !== 'missing')
+      throw new CisternError('WRONG_STATE', `image ${image.name} is ${image.status}`);
     await claimLock(trx, operationId, `image/${image.id}`, `image ${image.name}`);
     const filling = await trx
       .selectFrom('cache_entries')

@@ -3,11 +3,13 @@ import { addBackupStorage, deleteBackupStorage, refreshBackupStorage } from './b
 import { addToCache, evictFromCache } from './cache.ts';
 import { addHost, reconnectHost, removeHost } from './host.ts';
 import { deleteImage } from './image-delete.ts';
+import { resumeController } from './controller-resume.ts';
 import { importImage } from './image-import.ts';
 import { uploadVolume } from './volume-upload.ts';
 import { addPrimaryStorage, refreshPrimaryStorage } from './primary-storage.ts';
 import { attachPrimaryStorage, detachPrimaryStorage } from './primary-storage-clusters.ts';
 import { deletePrimaryStorage } from './primary-storage-delete.ts';
+import { scanBackupStorage, scanPrimaryStorage } from './scan.ts';
 import { emptyTrash } from './trash.ts';
 import { createVolumes } from './volume-create.ts';
 import { deleteVolumes, resizeVolume } from './volume.ts';
@@ -34,4 +36,7 @@ export const WORKFLOWS = [
   deleteVolumes,
   uploadVolume,
   emptyTrash,
+  scanPrimaryStorage,
+  scanBackupStorage,
+  resumeController,
 ] as unknown as readonly Workflow<never, never>[];

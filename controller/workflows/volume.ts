@@ -9,12 +9,13 @@ import { demandRoom } from '../policy/capacity.ts';
 import { workerFor } from '../policy/placement.ts';
 import { poolRef } from '../fleet/refs.ts';
 
-/** A volume that an operation may work on alone: it is ready, and no other operation has its lock. */
-export async function claimVolume(trx: Trx, operationId: string, ref: string): Promise<Row<'volumes'>> {
+/** A volume that an operation may work on alone: it is ready (or, where said, missing), and no other operation has its lock. */
+export async function claimVolume(trx: Trx, operationId: string, ref: string, also?: 'missing'): Promise<Row<'volumes'>> {
   const volume = await findVolume(trx, ref);
   if (volume.status === 'deleted') throw new CisternError('NOT_FOUND', `volume ${volume.name} is deleted`);
   await claimLock(trx, operationId, `volume/${volume.id}`, `volume ${volume.name}`);
-  if (volume.status !== 'ready') throw new CisternError('WRONG_STATE', `volume ${volume.name} is ${volume.status}`);
+  if (volume.status !== 'ready' && volume.status !== also)
+    throw new CisternError('WRONG_STATE', `volume ${volume.name} is ${volume.status}`);
   return volume;
 }
 
@@ -103,7 +104,7 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
   async accept(trx, request, operationId, services) {
     const groups = new Map<string, DeletePlan['groups'][number]>();
     for (const ref of new Set(request.volumes)) {
-      const volume = await claimVolume(trx, operationId, ref);
+      const volume = await claimVolume(trx, operationId, ref, 'missing');
       const key = `${volume.primary_storage_id}/${volume.host_id}`;
       let group = groups.get(key);
       if (!group) {

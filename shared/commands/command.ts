@@ -6,6 +6,8 @@ export interface Command<K extends string = string, I extends z.ZodType = z.ZodT
   summary: string;
   input: I;
   output: O;
+  /** It changes nothing: also a controller that the agent does not serve may ask for it. */
+  reads?: true;
 }
 
 export const command = <const K extends string, I extends z.ZodType, O extends z.ZodType>(

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Command } from './command.ts';
 import { imageCommands } from './image.ts';
 import { poolCommands } from './pool.ts';
 import { replicaCommands, storeCommands } from './store.ts';
@@ -19,6 +20,9 @@ const byKind = new Map<string, AnyCommand>(COMMANDS.map(c => [c.kind, c]));
 
 /** The definition of a command, or undefined for a kind that this version does not know. */
 export const findCommand = (kind: string): AnyCommand | undefined => byKind.get(kind);
+
+/** Whether a command changes nothing. */
+export const isReading = (kind: string): boolean => (findCommand(kind) as Command | undefined)?.reads === true;
 
 /** `{kind, input}` of any known command: the body of `POST /v1/tasks`. */
 export const AnyCommandMessage = z.discriminatedUnion(

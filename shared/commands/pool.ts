@@ -3,9 +3,20 @@ import { Bytes, Capacity, Id, Sha256, Time } from '../model.ts';
 import { command } from './command.ts';
 import { ImageRef, PoolRef } from './refs.ts';
 
+/** A volume as it lies in a pool; what its meta.json tells is null where that is missing or damaged. */
+export const FoundVolume = z.object({
+  id: Id,
+  size: Bytes.nullable(),
+  allocated: Bytes,
+  imageId: Id.nullable().describe('it is a linked clone of'),
+  createdAt: Time.nullable(),
+});
+export type FoundVolume = z.infer<typeof FoundVolume>;
+
 export const poolCommands = [
   command({
     kind: 'pool.connect',
+    reads: true, // nobody's files: at most an empty place becomes a pool
     summary: 'Mounts the pool where it must be mounted, checks its identity (pool.json) and tells its capacity',
     input: z.strictObject({ pool: PoolRef, initialize: z.boolean().describe('write pool.json where there is none yet') }),
     output: z.object({ capacity: Capacity, initialized: z.boolean() }),
@@ -21,6 +32,7 @@ export const poolCommands = [
   }),
   command({
     kind: 'pool.usage',
+    reads: true,
     summary: 'Measures the pool: free space, cache, trash and what each volume takes',
     input: z.strictObject({ pool: PoolRef }),
     output: z.object({
@@ -28,6 +40,17 @@ export const poolCommands = [
       cache: z.array(z.object({ imageId: Id, allocated: Bytes })),
       volumes: z.array(z.object({ id: Id, allocated: Bytes })),
       trash: z.array(z.object({ id: Id, allocated: Bytes, deletedAt: Time })),
+    }),
+  }),
+  command({
+    kind: 'pool.scan',
+    reads: true,
+    summary: 'Tells everything that lies in the pool, whatever the controller knows of it',
+    input: z.strictObject({ pool: PoolRef }),
+    output: z.object({
+      volumes: z.array(FoundVolume),
+      trash: z.array(FoundVolume),
+      cache: z.array(z.object({ imageId: Id, allocated: Bytes })),
     }),
   }),
   command({

@@ -1,14 +1,30 @@
 import { z } from 'zod';
-import { Capacity, Id } from '../model.ts';
+import { Bytes, Capacity, Id, ImageFormat, Sha256, Time } from '../model.ts';
 import { command } from './command.ts';
 import { StoreRef } from './refs.ts';
+
+/** An image as it lies on a backup storage. */
+export const FoundImage = z.object({
+  id: Id,
+  /** What its manifest tells; null where that is missing or damaged: its upload never ended, or it is no use any more. */
+  manifest: z.object({ format: ImageFormat, size: Bytes, virtualSize: Bytes, digest: Sha256, createdAt: Time }).nullable(),
+});
+export type FoundImage = z.infer<typeof FoundImage>;
 
 export const storeCommands = [
   command({
     kind: 'store.connect',
+    reads: true,
     summary: 'Checks that the backup storage can be reached, read and written, and tells its capacity',
     input: z.strictObject({ store: StoreRef }),
     output: z.object({ capacity: Capacity.nullable() }),
+  }),
+  command({
+    kind: 'store.scan',
+    reads: true,
+    summary: 'Tells every image that lies on the backup storage, whatever the controller knows of it',
+    input: z.strictObject({ store: StoreRef }),
+    output: z.object({ images: z.array(FoundImage) }),
   }),
 ] as const;
 

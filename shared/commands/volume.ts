@@ -43,6 +43,7 @@ export const volumeCommands = [
   }),
   command({
     kind: 'volume.inspect',
+    reads: true,
     summary: 'Tells what size a volume has, whatever its rows and notes say',
     input: z.strictObject({ pool: PoolRef, volumeId: Id, layerId: Id }),
     output: z.object({ size: Bytes }),

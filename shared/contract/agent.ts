@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { AnyCommandMessage } from '../commands/index.ts';
 import { Facts, Id } from '../model.ts';
+import { Position } from '../position.ts';
 import { TaskReport } from '../task.ts';
 import { routes } from './route.ts';
 
@@ -74,10 +75,25 @@ export const agentRoutes = routes({
     role: 'controller',
     tag: 'agent',
     summary: 'Tell the agent where to report',
-    description: "Only who holds the agent's token can say this. The agent keeps it over restarts.",
-    body: z.strictObject({ url: z.url({ protocol: /^https?$/ }), hostId: Id, token: z.string().min(16).max(256) }),
+    description:
+      "Only who holds the agent's token can say this. The agent keeps it over restarts. With `position` it also serves this run of the controller from now on, and no other.",
+    body: z.strictObject({
+      url: z.url({ protocol: /^https?$/ }),
+      hostId: Id,
+      token: z.string().min(16).max(256),
+      position: Position.optional(),
+    }),
     status: 200,
     output: z.object({ hostId: Id }),
+  },
+  getController: {
+    method: 'get',
+    path: '/v1/controller',
+    tag: 'agent',
+    role: 'controller',
+    summary: 'Which run of which controller the agent serves, and the newest that it has seen of it',
+    status: 200,
+    output: z.object({ hostId: Id.nullable(), position: Position.nullable(), epoch: z.int().describe('run of the agent') }),
   },
   healthz: {
     method: 'get',

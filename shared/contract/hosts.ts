@@ -59,6 +59,7 @@ export const hostRoutes = routes({
     summary: 'Connect to the agent again and read its facts',
     params: ref,
     starts: true,
+    inRecovery: true,
     status: 202,
     output: Operation,
   },

@@ -30,6 +30,8 @@ export interface Route {
   outputStream?: string;
   /** true: the route starts an operation; `Idempotency-Key` and `Prefer: wait=N` are understood. */
   starts?: boolean;
+  /** true: it may be asked for although the controller's database must be recovered, as reading may. */
+  inRecovery?: true;
 }
 
 export type Routes = Record<string, Route>;

@@ -26,6 +26,7 @@ export const tokenRoutes = routes({
       role: Role,
       expiresAt: Time.optional().describe('from then on it opens nothing; else until it is deleted'),
     }),
+    inRecovery: true,
     status: 201,
     output: Token.extend({
       token: z.string().meta({ readOnly: true, description: 'to be sent as "Authorization: Bearer TOKEN"' }),
@@ -38,6 +39,7 @@ export const tokenRoutes = routes({
     tag: 'tokens',
     summary: 'Delete a token: it opens nothing from now on, and what streams to its holder is cut',
     params: ref,
+    inRecovery: true,
     status: 204,
   },
 });

@@ -14,6 +14,20 @@ export const HOSTS = {
     title: 'The agent of a host refused the controller',
     action: "Add the host again with the token in the agent's token file.",
   },
+  CONTROLLER_UNKNOWN: {
+    status: 409,
+    retryable: true,
+    title: 'The agent serves another run of the controller',
+    action:
+      'Nothing to do where the controller has just been restarted: it makes itself known. Else another controller has this host.',
+  },
+  CONTROLLER_OUTDATED: {
+    status: 409,
+    retryable: false,
+    title: "The controller's database is older than what its hosts have seen",
+    action:
+      'It was put back to an old copy, or another controller works in its place. Look with "cistern controller show" and the scans of the storages, then "cistern controller resume".',
+  },
   NO_HOST: {
     status: 409,
     retryable: true,

@@ -21,6 +21,8 @@ export type RouteHandlers<T extends Routes> = {
 export interface BindOptions {
   /** Throws UNAUTHORIZED or FORBIDDEN unless the request may pass. Asked for every route but those for `anyone`. */
   authenticate: (req: Request, role: RouteRole) => Caller | Promise<Caller>;
+  /** Throws where a route is closed for now. Asked once the request is known to be allowed. */
+  admit?: (route: Route) => void | Promise<void>;
   /** Largest JSON body in bytes. */
   bodyLimit?: number;
 }
@@ -45,6 +47,8 @@ export function bindRoutes<T extends Routes>(app: Express, table: T, handlers: R
           );
         next();
       });
+    const { admit } = options;
+    if (admit) chain.push(async (_req, _res, next) => (await admit(route), next()));
     if (route.body) chain.push(wantJson, json);
     chain.push(async (req, res) => {
       const output = await handler(checkInput(route, req), { req, res, route, caller: callers.get(req) ?? NOBODY });

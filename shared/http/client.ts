@@ -11,6 +11,8 @@ export interface ClientOptions {
   token?: string;
   /** A request without an answer for so long fails with TIMEOUT. */
   timeoutSeconds?: number;
+  /** More headers, asked for at each request. */
+  headers?: () => Record<string, string>;
   /** The code of errors where no answer came: who could not be reached. */
   unreachable?: ErrorCode;
 }
@@ -53,7 +55,7 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
   const call = async (route: Route, input: RouteInput<Route> | undefined, extra: CallOptions = {}): Promise<unknown> => {
     const url = fillPath(route.path, input?.params as Record<string, string> | undefined);
     const seconds = extra.timeoutSeconds ?? options.timeoutSeconds ?? 30;
-    const headers: Record<string, string> = { ...extra.headers };
+    const headers: Record<string, string> = { ...options.headers?.(), ...extra.headers };
     if (route.bodyStream) headers['Content-Type'] = 'application/octet-stream';
     if (extra.length !== undefined) headers['Content-Length'] = String(extra.length);
     const send = () =>

@@ -239,6 +239,10 @@ describe('cistern: commands', () => {
     ['cancelOperation', ['operation', 'cancel', ids.operation]],
     ['retryOperation', ['operation', 'retry', ids.operation]],
     ['listEvents', ['event', 'list', '--after', '3'], { query: { limit: 1000, after: 3 } }],
+    ['scanPrimaryStorage', ['primary-storage', 'scan', 'fast'], { params: { ref: 'fast' } }],
+    ['scanBackupStorage', ['backup-storage', 'scan', 'vault'], { params: { ref: 'vault' } }],
+    ['getController', ['controller', 'show']],
+    ['resumeController', ['controller', 'resume']],
     ['healthz', ['status']],
     ['healthz', ['version']],
   ];

@@ -89,6 +89,14 @@ export async function removeFile(control: Control, path: string): Promise<void> 
   );
 }
 
+/** Names in a folder; none where it is not there. */
+export async function listFolder(control: Control, path: string): Promise<string[]> {
+  const entries = await gone(
+    control.ask(`listing ${path}`, ({ session }) => answer<{ filename: string }[]>(done => session.readdir(path, done))),
+  );
+  return (entries ?? []).map(({ filename }) => filename).filter(name => name !== '.' && name !== '..');
+}
+
 /** Removes a folder and all below it. Links are removed, not followed. */
 export async function removeFolder(control: Control, path: string, depth = FOLDER_DEPTH): Promise<void> {
   if (depth === 0) throw new CisternError('STORE_PERMISSION', `removing ${path}: folders are nested deeper than ${FOLDER_DEPTH}`);

@@ -8,6 +8,7 @@ import type { Settings } from '../settings.ts';
 import type { Column } from '../table.ts';
 import { formatBytes } from '../units.ts';
 import { configPairs, describeCapacity, settingsOf, usedShare, withSettings } from './storage-options.ts';
+import { runScan } from './scan.ts';
 
 export const backupStorageColumns: Column<BackupStorage>[] = [
   { title: 'NAME', value: s => s.name },
@@ -89,6 +90,12 @@ export function addBackupStorageCommands(runtime: Runtime, program: Command): vo
         runOperation(call, options => call.client.refreshBackupStorage({ params: { ref: call.args[0]! } }, options)),
     }),
   );
+  leaf(runtime, storage, {
+    usage: 'scan <backup-storage>',
+    summary: 'List what lies there without being known, and what is known and does not lie there',
+    examples: ['backup-storage scan vault'],
+    action: call => runScan(call, options => call.client.scanBackupStorage({ params: { ref: call.args[0]! } }, options)),
+  });
   withWait(
     leaf(runtime, storage, {
       usage: 'delete <backup-storage>',

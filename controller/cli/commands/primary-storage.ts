@@ -8,6 +8,7 @@ import type { Settings } from '../settings.ts';
 import type { Column } from '../table.ts';
 import { formatBytes, parseRatio } from '../units.ts';
 import { capacityPairs, collect, configPairs, describeCapacity, settingsOf, usedShare, withSettings } from './storage-options.ts';
+import { runScan } from './scan.ts';
 
 export const primaryStorageColumns = (nameOf: NameOf): Column<PrimaryStorage>[] => [
   { title: 'NAME', value: s => s.name },
@@ -134,6 +135,12 @@ function addStarting(runtime: Runtime, storage: Command): void {
         runOperation(call, options => call.client.refreshPrimaryStorage({ params: { ref: call.args[0]! } }, options)),
     }),
   );
+  leaf(runtime, storage, {
+    usage: 'scan <primary-storage>',
+    summary: 'List what lies there without being known, and what is known and does not lie there',
+    examples: ['primary-storage scan fast'],
+    action: call => runScan(call, options => call.client.scanPrimaryStorage({ params: { ref: call.args[0]! } }, options)),
+  });
   withWait(
     leaf(runtime, storage, {
       usage: 'delete <primary-storage>',

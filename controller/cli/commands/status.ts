@@ -22,8 +22,9 @@ export function addStatusCommand(runtime: Runtime, program: Command): void {
 
 async function showStatus(call: Call): Promise<void> {
   const { client, out } = call;
-  const [service, hosts, primary, backup, images, volumes, operations, nameOf] = await Promise.all([
+  const [service, { recovery }, hosts, primary, backup, images, volumes, operations, nameOf] = await Promise.all([
     client.healthz(),
+    client.getController(),
     readAll(page => client.listHosts({ query: page })),
     readAll(page => client.listPrimaryStorages({ query: page })),
     readAll(page => client.listBackupStorages({ query: page })),
@@ -44,7 +45,7 @@ async function showStatus(call: Call): Promise<void> {
     },
   };
   const object = {
-    controller: { url: call.connection.url, version: service.version },
+    controller: { url: call.connection.url, version: service.version, recovery },
     hosts: hosts.items,
     primaryStorages: primary.items,
     backupStorages: backup.items,
@@ -57,6 +58,7 @@ async function showStatus(call: Call): Promise<void> {
     object,
     [
       ['controller', `${call.connection.url}, version ${service.version}`],
+      ['recovery', recovery ? `needed: ${recovery.reason}` : undefined],
       ['images', `${counts.images.count}, ${formatBytes(counts.images.size)} stored`],
       [
         'volumes',

@@ -1,0 +1,23 @@
+import type { FoundImage } from '../../shared/commands/store.ts';
+import { CisternError } from '../../shared/errors.ts';
+import { listImages, readManifest } from '../backup/layout.ts';
+import type { Handler } from './handler.ts';
+
+/** Reads every manifest, one after the other. */
+export const scanStore: Handler<'store.scan'> = async ({ store: ref }, ctx) => {
+  const store = await ctx.store(ref);
+  const ids = await listImages(store);
+  const images: FoundImage[] = [];
+  for (const id of ids) {
+    ctx.signal.throwIfAborted();
+    try {
+      const { format, size, virtualSize, digest, createdAt } = await readManifest(store, id);
+      images.push({ id, manifest: { format, size, virtualSize, digest, createdAt } });
+    } catch (error) {
+      if (!(error instanceof CisternError && ['OBJECT_MISSING', 'MANIFEST_INVALID'].includes(error.code))) throw error;
+      images.push({ id, manifest: null });
+    }
+    ctx.progress('scan', images.length, ids.length, 'items');
+  }
+  return { images };
+};
