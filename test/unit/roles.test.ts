@@ -28,7 +28,7 @@ describe('roles: what each route of the controller asks for', () => {
 
   it('hosts, clusters, storages and tokens are the admin’s, daily work the operator’s', () => {
     const tagsOf = (role: RouteRole) => [...new Set(ROUTES.filter(([, route]) => route.role === role).map(([, { tag }]) => tag))];
-    assert.deepEqual(tagsOf('admin').sort(), ['backup storage', 'clusters', 'hosts', 'primary storage', 'tokens']);
+    assert.deepEqual(tagsOf('admin').sort(), ['backup storage', 'clusters', 'hosts', 'primary storage', 'service', 'tokens']);
     assert.deepEqual(tagsOf('operator').sort(), ['image cache', 'images', 'operations', 'volumes']);
   });
 

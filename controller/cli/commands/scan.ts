@@ -25,6 +25,10 @@ export async function runScan(call: Call, start: (options: CallOptions) => Promi
   const operation = await followOperation(call, await startOnce(start));
   if (operation.state !== 'succeeded') return reportOutcome(call, operation);
   const found = Differences.parse(operation.output?.differences ?? []);
+  if (found.length === 0) {
+    call.out.say('What lies there is what is known.', found);
+    return 0;
+  }
   const nameOf = await namesOf(call, 'host');
   call.out.list<(typeof found)[number]>(
     [
