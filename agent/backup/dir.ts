@@ -79,13 +79,9 @@ function openFolder(root: string): BackupStore {
       await arriving.publish();
     },
     list: async folder => {
-      const path = await resolve(root, folder);
-      return attempt(`listing ${nameOf(folder)}`, async () => {
-        const stat = await lstat(path).catch(absent);
-        if (stat && !stat.isDirectory())
-          throw new CisternError('STORE_PERMISSION', `listing ${nameOf(folder)}: it is a link or a file, not a folder`);
-        return stat ? readdir(path) : [];
-      });
+      using inside = await resolve(root, `${folder}/any`).catch(absent);
+      if (inside === undefined) return [];
+      return await attempt(`listing ${nameOf(folder)}`, () => readdir(dirname(inside.file)));
     },
     remove: async folder => {
       using place = await resolve(root, folder).catch(absent);
@@ -100,10 +96,6 @@ function openFolder(root: string): BackupStore {
       }),
     close: () => Promise.resolve(),
   };
-}
-
-function absent(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error;
 }
 
 const partialOf = (final: string): string => join(dirname(final), `.partial-${randomBytes(8).toString('hex')}`);
