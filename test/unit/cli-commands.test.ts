@@ -365,10 +365,8 @@ describe('cistern: commands', () => {
     const env = { ...envFor(controller), CISTERN_URL: 'http://127.0.0.1:1' };
     assert.equal(await startCli(['host', 'list', '--url', controller.url], env).code, 0);
     assert.equal(await startCli(['--url', controller.url, 'image', 'import', 'x', '--url', 'http://example.org/x'], env).code, 0);
-    assert.deepEqual((controller.last('importImage').body as { source: unknown }).source, {
-      type: 'url',
-      url: 'http://example.org/x',
-    });
+    const { source } = controller.last('importImage').body as { source: unknown };
+    assert.deepEqual(source, { type: 'url', url: 'http://example.org/x' });
   });
 
   it('print the problem of the controller word by word', async () => {
