@@ -78,7 +78,11 @@ export function createApp({ token, runner, registry, metrics, facts, setControll
     },
     { authenticate: requireToken(token, { ...NOBODY, name: 'controller', role: 'controller' }), bodyLimit: BODY_LIMIT },
   );
-  bindErrors(app, (error, req) => log.error({ err: error, method: req.method, path: req.path }, 'a request failed unexpectedly'));
+  bindErrors(
+    app,
+    (error, req) => log.error({ err: error, method: req.method, path: req.path }, 'a request failed unexpectedly'),
+    address => log.warn({ address }, 'requests with wrong tokens keep coming from this address; it is told to wait'),
+  );
   return app;
 }
 

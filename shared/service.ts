@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import type { z } from 'zod';
 import { loadConfig } from './config.ts';
 import { CisternError, toProblem } from './errors.ts';
+import { answerBroken, LIMITS, serverOptions, withLimits } from './http/limits.ts';
 import { createLog, type Logger } from './log.ts';
 import { createNotifier } from './systemd.ts';
 
@@ -29,7 +30,9 @@ export async function serve(
   app: RequestListener,
   { listen, port }: { listen: string; port: number },
 ): Promise<AsyncDisposable & { url: string; port: number }> {
-  const server = createServer(app);
+  const server = createServer(serverOptions, withLimits(app));
+  answerBroken(server);
+  server.maxConnections = LIMITS.connections;
   // an upload may take hours; who receives it watches that bytes come in
   server.requestTimeout = 0;
   // longer than clients keep a connection that they do not use, so that they close it, and no request meets a closing one

@@ -35,10 +35,11 @@ export interface RegistryOptions {
 
 const MAX_ACTIVE = 5000;
 const KEEP_MS = 3600_000;
-const KEEP_COUNT = 10_000;
+/** Far more than a controller that crashes can have under way: only those may it ask for again. About 5 KB each. */
+const KEEP_COUNT = 4_000;
 const KEEP_BYTES = 32 * 2 ** 20;
 
-/** The tasks of this agent by id, at most 5000 at work and those that ended within the last hour (10,000 or 32 MiB at most). */
+/** The tasks of this agent by id, at most 5000 at work and those that ended within the last hour (4,000 or 32 MiB at most). */
 export type Registry = ReturnType<typeof createRegistry>;
 
 export function createRegistry({ journal, log, key, changed, maxActive = MAX_ACTIVE }: RegistryOptions) {

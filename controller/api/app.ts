@@ -83,8 +83,10 @@ export function createApp(api: Api): Express {
     { authenticate: services.tokens.authenticate, admit },
   );
   bindReports(app, api);
-  bindErrors(app, (error, req) =>
-    services.log.error({ err: error, method: req.method, path: req.path }, 'a request failed unexpectedly'),
+  bindErrors(
+    app,
+    (error, req) => services.log.error({ err: error, method: req.method, path: req.path }, 'a request failed unexpectedly'),
+    address => services.log.warn({ address }, 'requests with wrong tokens keep coming from this address; it is told to wait'),
   );
   return app;
 }

@@ -3,6 +3,8 @@ import { z } from 'zod';
 import type { Route, RouteOutput, RouteRequest, RouteRole, Routes } from '../contract/route.ts';
 import { CisternError, toProblem } from '../errors.ts';
 import { type Caller, NOBODY } from './auth.ts';
+import { watchBody } from './limits.ts';
+import { createStrangers } from './strangers.ts';
 
 /** What a handler gets besides its checked input. */
 export interface RouteContext {
@@ -29,7 +31,8 @@ export interface BindOptions {
 
 /** Serves `table` on `app`: checks input against the schemas, calls the handler and sends what it returns. */
 export function bindRoutes<T extends Routes>(app: Express, table: T, handlers: RouteHandlers<T>, options: BindOptions): void {
-  const json = express.json({ limit: options.bodyLimit ?? 2 ** 20 });
+  const limit = options.bodyLimit ?? 2 ** 20;
+  const json = express.json({ limit });
   for (const name of Object.keys(table) as (keyof T & string)[]) {
     const route = table[name]!;
     const handler = handlers[name] as unknown as (input: unknown, context: RouteContext) => unknown;
@@ -49,7 +52,7 @@ export function bindRoutes<T extends Routes>(app: Express, table: T, handlers: R
       });
     const { admit } = options;
     if (admit) chain.push(async (_req, _res, next) => (await admit(route), next()));
-    if (route.body) chain.push(wantJson, json);
+    if (route.body) chain.push(wantJson, within(limit), json);
     chain.push(async (req, res) => {
       const output = await handler(checkInput(route, req), { req, res, route, caller: callers.get(req) ?? NOBODY });
       // a handler that streams has answered by itself
@@ -71,13 +74,32 @@ const wantJson: RequestHandler = (req, _res, next) => {
   next();
 };
 
-/** Ends the chain of an app: what no route took, and every error as a problem document. `onError` gets those nobody expected. */
-export function bindErrors(app: Express, onError: (error: unknown, req: Request) => void): void {
+/** Cuts the connection of a body that is too slow or never ends, once its sender was told why. */
+const within =
+  (limit: number): RequestHandler =>
+  (req, res, next) => {
+    watchBody(req, limit, error => {
+      res.setHeader('Connection', 'close');
+      next(error);
+    });
+    next();
+  };
+
+/**
+ * Ends the chain of an app: what no route took, and every error as a problem document. `onError` gets those nobody expected,
+ * `onStranger` the addresses from which wrong tokens keep coming.
+ */
+export function bindErrors(
+  app: Express,
+  onError: (error: unknown, req: Request) => void,
+  onStranger: (address: string) => void = () => undefined,
+): void {
+  const strangers = createStrangers(onStranger);
   app.use((req: Request) => {
     throw new CisternError('NOT_FOUND', `${req.method} ${req.path}: no such route`);
   });
   app.use((error: unknown, req: Request, res: Response, _next: NextFunction) => {
-    const known = fromExpress(error);
+    const known = outstayed(fromExpress(error), req, res);
     if (!(known instanceof CisternError) || known.code === 'INTERNAL') onError(error, req);
     if (res.headersSent) return void res.destroy();
     const problem = toProblem(known);
@@ -85,6 +107,18 @@ export function bindErrors(app: Express, onError: (error: unknown, req: Request)
     if (problem.status === 401) res.setHeader('WWW-Authenticate', 'Bearer');
     res.status(problem.status).type('application/problem+json').send(JSON.stringify(problem));
   });
+
+  /** A wrong token is told so; the address that goes on with wrong ones is told to wait, and its connection is closed. */
+  function outstayed(error: unknown, req: Request, res: Response): unknown {
+    if (!(error instanceof CisternError) || error.code !== 'UNAUTHORIZED') return error;
+    const address = req.socket.remoteAddress ?? 'unknown';
+    const seconds = strangers.seen(address);
+    if (seconds === 0) return error;
+    res.set({ 'Retry-After': String(seconds), Connection: 'close' });
+    return new CisternError('BUSY', `too many requests with wrong tokens came from ${address}`, {
+      action: `Wait ${seconds} s, then come with a right token; requests with a right one are answered all the time.`,
+    });
+  }
 }
 
 function checkInput(route: Route, req: Request): RouteRequest<Route> {
