@@ -11,7 +11,7 @@ export interface BackupDriver<C = unknown> {
   title: string;
   /** Whether every host that opens it finds the same objects. */
   shared: boolean;
-  /** Settings. Fields with `.meta({ writeOnly: true })` are secrets; every field has a `describe`. */
+  /** Settings. Fields in `secret()` are never shown; every field has a `describe`. */
   config: z.ZodType<C>;
   /** Opens the storage: cheap where possible (sessions may be opened on first use). Throws STORE_* errors. */
   connect(store: { id: string; config: C }, signal: AbortSignal): Promise<BackupStore>;

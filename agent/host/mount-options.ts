@@ -65,6 +65,6 @@ const refused = (option: string, why: string): CisternError => {
   );
   return new CisternError(
     'MOUNT_OPTION_REFUSED',
-    `mount option ${JSON.stringify(option)} ${why}; allowed are ${list.join(', ')} (${ALWAYS.join(', ')} are always set)`,
+    `mount option ${JSON.stringify(option.split('=')[0])} ${why}; allowed are ${list.join(', ')} (${ALWAYS.join(', ')} are always set)`,
   );
 };

@@ -9,7 +9,7 @@ export interface PrimaryDriver<C = unknown> {
   title: string;
   /** Whether all hosts that connect see one and the same pool. */
   shared: boolean;
-  /** Settings. Fields with `.meta({ writeOnly: true })` are secrets; every field has a `describe`. */
+  /** Settings. Fields in `secret()` are never shown; every field has a `describe`. */
   config: z.ZodType<C>;
   /**
    * Makes the pool usable on this host (mounts it where need be) and checks its identity: a place that shows another pool, or none,

@@ -2,6 +2,7 @@ import type { controllerRoutes } from '../../shared/contract/controller.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { RouteContext, RouteHandlers } from '../../shared/http/bind.ts';
 import type { Operation, Role } from '../../shared/model.ts';
+import { shownOf } from '../../shared/secret.ts';
 import type { Engine } from '../operations/engine.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import type { Services } from '../services.ts';
@@ -29,8 +30,9 @@ export async function startOperation<R, P>(
   context: RouteContext,
 ): Promise<Operation> {
   const idempotencyKey = keyOf(context.req.headers['idempotency-key']);
+  const shown = shownOf(context.route.body, request);
   const asked = { by: context.caller.name, role: context.route.role as Role };
-  const operation = await api.engine.start(workflow, request, { ...asked, idempotencyKey });
+  const operation = await api.engine.start(workflow, request, { ...asked, shown, idempotencyKey });
   return answer(api, operation, context);
 }
 

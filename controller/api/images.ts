@@ -26,7 +26,7 @@ export function imageHandlers(api: Api): Handlers<Keys> {
       .where('state', '=', 'running')
       .execute();
     for (const row of open) {
-      const plan = secrets.open<ImportPlan>(row.plan_sealed);
+      const plan = secrets.open<ImportPlan>(row.plan_sealed, `operations.plan_sealed/${row.id}`);
       if (plan.imageId !== image.id) continue;
       if (plan.source.type !== 'upload')
         throw new CisternError('WRONG_STATE', `image ${image.name} is imported from elsewhere and takes no upload`);

@@ -22,7 +22,7 @@ export async function connectHost(services: Services, hostId: string): Promise<F
   const facts = await agent.facts();
   const { position: seen } = await agent.getController();
   const position = await meetAgent(services, host, seen);
-  const token = secrets.open<string>(host.report_sealed);
+  const token = secrets.open<string>(host.report_sealed, `hosts.report_sealed/${hostId}`);
   await agent.setController({ body: { url: services.publicUrl(), hostId, token, ...(position && { position }) } });
   await db.write(async trx => {
     const now = new Date().toISOString();

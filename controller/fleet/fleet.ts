@@ -78,7 +78,7 @@ export function createFleet({ db, secrets, retrySeconds, meet }: FleetOptions): 
     if (!host) throw new CisternError('NOT_FOUND', `host ${hostId} is not known any more`);
     const made = createClient(agentRoutes, {
       baseUrl: host.url,
-      token: secrets.open<string>(host.token_sealed),
+      token: secrets.open<string>(host.token_sealed, `hosts.token_sealed/${hostId}`),
       timeoutSeconds: 10,
       unreachable: 'HOST_UNREACHABLE',
       headers: () => ({ [POSITION_HEADER]: formatPosition(db.position()) }),

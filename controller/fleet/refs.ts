@@ -9,13 +9,21 @@ import type { Services } from '../services.ts';
 /** A primary storage as agents need it, its settings unsealed. */
 export async function poolRef(services: Services, storageId: string): Promise<PoolRef> {
   const row = await findPrimaryStorage(services.db.read, storageId);
-  return { id: row.id, type: row.type, config: services.secrets.open(row.config_sealed) };
+  return {
+    id: row.id,
+    type: row.type,
+    config: services.secrets.open(row.config_sealed, `primary_storages.config_sealed/${row.id}`),
+  };
 }
 
 /** A backup storage as agents need it, its settings unsealed. */
 export async function storeRef(services: Services, storeId: string): Promise<StoreRef> {
   const row = await findBackupStorage(services.db.read, storeId);
-  return { id: row.id, type: row.type, config: services.secrets.open(row.config_sealed) };
+  return {
+    id: row.id,
+    type: row.type,
+    config: services.secrets.open(row.config_sealed, `backup_storages.config_sealed/${row.id}`),
+  };
 }
 
 /** What some connected host says of a storage driver. DRIVER_UNKNOWN names the types that there are. */

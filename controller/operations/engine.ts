@@ -22,6 +22,8 @@ const RETRY_MS = 5000;
 export interface StartOptions {
   idempotencyKey?: string;
   retryOf?: string;
+  /** What may be shown of the request (`shownOf`), which itself is stored sealed. */
+  shown: unknown;
   /** Name of the token that it is asked for with; else it is the controller's own work. */
   by?: string;
   /** What a token needs to cancel it or to start it again. */
@@ -30,14 +32,14 @@ export interface StartOptions {
 
 /** Runs durable operations: accepts, journals, cancels, undoes, and takes up again what an earlier process left. */
 export interface Engine {
-  start<R, P>(workflow: Workflow<R, P>, request: R, options?: StartOptions): Promise<Operation>;
+  start<R, P>(workflow: Workflow<R, P>, request: R, options: StartOptions): Promise<Operation>;
   get(id: string): Promise<Operation>;
   list(rows: Row<'operations'>[]): Promise<Operation[]>;
   /** The operation once it has ended, or as it is after `seconds`. */
   wait(id: string, seconds: number, signal?: AbortSignal): Promise<Operation>;
   /** FORBIDDEN where the caller's role is less than that of who started it. */
   cancel(id: string, caller: Caller): Promise<Operation>;
-  retry(id: string, caller: Caller, options: StartOptions): Promise<Operation>;
+  retry(id: string, caller: Caller, options: { idempotencyKey?: string }): Promise<Operation>;
   /** Calls `listener` at changes of an operation's state, step or progress; returns how to stop. */
   watch(id: string, listener: () => void): () => void;
   /** Takes up the operations that an earlier process left. */
@@ -153,7 +155,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       replayed,
     });
     try {
-      await workflow.run(driven.run, services.secrets.open(row.plan_sealed));
+      await workflow.run(driven.run, services.secrets.open(row.plan_sealed, `operations.plan_sealed/${row.id}`));
       if (replayed) throw replayed;
     } catch (error) {
       if (stopped.aborted) return;
@@ -227,21 +229,19 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
       const byOperation = Map.groupBy(steps, step => step.operation_id);
       return rows.map(row => toOperation(row, byOperation.get(row.id) ?? [], running.get(row.id)?.live));
     },
-    async start(workflow, request, options = {}) {
+    async start(workflow, request, options) {
       if (shutdown.signal.aborted) throw new CisternError('BUSY', 'the controller is stopping');
       if (queue.length >= QUEUED) throw new CisternError('BUSY', `${queue.length} operations wait already`);
       const requestHash = services.secrets.fingerprint([workflow.kind, request]);
+      // clients make keys of what they like
+      const key = options.idempotencyKey === undefined ? null : services.secrets.fingerprint(['key', options.idempotencyKey]);
       const { row, isNew } = await db.write(async trx => {
-        if (options.idempotencyKey !== undefined) {
-          const known = await trx
-            .selectFrom('operations')
-            .selectAll()
-            .where('idempotency_key', '=', options.idempotencyKey)
-            .executeTakeFirst();
+        if (key !== null) {
+          const known = await trx.selectFrom('operations').selectAll().where('idempotency_key', '=', key).executeTakeFirst();
           if (known && known.request_hash !== requestHash)
             throw new CisternError(
               'IDEMPOTENCY_MISMATCH',
-              `the key ${options.idempotencyKey} belongs to operation ${known.id} with another request`,
+              `the Idempotency-Key belongs to operation ${known.id}, which was another request`,
             );
           if (known) return { row: known, isNew: false };
         }
@@ -251,14 +251,14 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
           id,
           kind: workflow.kind,
           state: 'queued',
-          input_json: JSON.stringify(workflow.publicInput ? workflow.publicInput(request) : request),
-          request_sealed: services.secrets.seal(request),
-          plan_sealed: services.secrets.seal(plan),
+          input_json: JSON.stringify(options.shown),
+          request_sealed: services.secrets.seal(request, `operations.request_sealed/${id}`),
+          plan_sealed: services.secrets.seal(plan, `operations.plan_sealed/${id}`),
           output_json: null,
           error_json: null,
           resources_json: JSON.stringify(resources),
           retry_of: options.retryOf ?? null,
-          idempotency_key: options.idempotencyKey ?? null,
+          idempotency_key: key,
           request_hash: requestHash,
           asked_by: options.by ?? null,
           role: options.role ?? 'operator',
@@ -328,9 +328,10 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
         throw new CisternError('WRONG_STATE', `operation ${id} is ${row.state}; only a failed or cancelled one can be retried`);
       const workflow = byKind.get(row.kind) as Workflow<unknown, unknown> | undefined;
       if (!workflow) throw new CisternError('WRONG_STATE', `this version does not know operations of the kind ${row.kind}`);
-      return engine.start(workflow, services.secrets.open<unknown>(row.request_sealed), {
+      return engine.start(workflow, services.secrets.open<unknown>(row.request_sealed, `operations.request_sealed/${id}`), {
         ...options,
         retryOf: id,
+        shown: JSON.parse(row.input_json) as unknown,
         by: caller.name,
         role: row.role,
       });

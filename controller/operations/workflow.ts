@@ -12,8 +12,6 @@ export interface Accepted<Plan> {
 /** A user-visible operation. One file each in `workflows/`. */
 export interface Workflow<Request = never, Plan = never> {
   kind: string;
-  /** What is shown of the request, where it may hold secrets. The request itself is stored sealed. */
-  publicInput?: (request: Request) => Record<string, unknown>;
   /**
    * Checks the request and claims what it needs (names, rows, room) in the transaction that makes the operation: a request that
    * cannot be done fails here, with nothing changed. Awaits nothing but queries of `trx`.

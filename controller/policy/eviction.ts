@@ -40,11 +40,8 @@ export async function evictUnderPressure(services: Services, engine: Engine): Pr
       const goes = entry.image_status === 'deleted' || (pressed && used > measured.total * config.cacheLowWatermark);
       if (!goes) continue;
       try {
-        await engine.start(evictFromCache, {
-          image: entry.image_id,
-          primaryStorage: primary_storage_id,
-          ...(host_id !== '' && { host: host_id }),
-        });
+        const request = { image: entry.image_id, primaryStorage: primary_storage_id, ...(host_id !== '' && { host: host_id }) };
+        await engine.start(evictFromCache, request, { shown: request });
         used -= entry.size ?? 0;
       } catch (error) {
         // a volume came to stand on it meanwhile, or its host is away: it stays

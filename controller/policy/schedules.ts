@@ -35,7 +35,7 @@ export const JOBS: Record<
       .where(e => e.fn.coalesce('deleted_elapsed', e.val(0)), '<=', before)
       .limit(1)
       .executeTakeFirst();
-    if (old) await engine.start(emptyTrash, { before });
+    if (old) await engine.start(emptyTrash, { before }, { shown: { before } });
     await sweepGarbage(services, signal);
   },
   cache: (services, engine) => evictUnderPressure(services, engine),

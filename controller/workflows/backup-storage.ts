@@ -11,6 +11,8 @@ import { anyHost } from '../policy/placement.ts';
 interface Plan {
   storeId: string;
   hostId: string;
+  /** What may be shown of the settings. */
+  shown?: Record<string, unknown>;
 }
 
 const reached = (capacity: Capacity | null) => ({
@@ -23,7 +25,6 @@ const reached = (capacity: Capacity | null) => ({
 /** Adds a backup storage: a host must reach it, read it and write it. */
 export const addBackupStorage: Workflow<{ name: string; type: string; config: Record<string, unknown> }, Plan> = {
   kind: 'backup-storage.add',
-  publicInput: ({ name, type }) => ({ name, type }),
   async accept(trx, request, _operationId, services) {
     await claimName(trx, 'backup_storages', 'backup storage', request.name);
     const host = await anyHost(trx, services.fleet);
@@ -35,8 +36,9 @@ export const addBackupStorage: Workflow<{ name: string; type: string; config: Re
         id,
         name: request.name,
         type: request.type,
-        config_json: JSON.stringify(withoutSecrets(driver, request.config)),
-        config_sealed: services.secrets.seal(request.config),
+        // shown once a host has taken it: until then it may hold anything
+        config_json: '{}',
+        config_sealed: services.secrets.seal(request.config, `backup_storages.config_sealed/${id}`),
         state: 'enabled',
         status: 'connecting',
         reason: null,
@@ -45,7 +47,8 @@ export const addBackupStorage: Workflow<{ name: string; type: string; config: Re
         created_at: new Date().toISOString(),
       })
       .execute();
-    return { plan: { storeId: id, hostId: host.id }, resources: [{ kind: 'backup-storage', id }] };
+    const shown = withoutSecrets(driver, request.config);
+    return { plan: { storeId: id, hostId: host.id, shown }, resources: [{ kind: 'backup-storage', id }] };
   },
   async run(op, plan) {
     op.undo(
@@ -59,7 +62,11 @@ export const addBackupStorage: Workflow<{ name: string; type: string; config: Re
     op.finish(
       { backupStorageId: plan.storeId, capacity: out.capacity },
       async trx =>
-        void (await trx.updateTable('backup_storages').set(reached(out.capacity)).where('id', '=', plan.storeId).execute()),
+        void (await trx
+          .updateTable('backup_storages')
+          .set({ ...reached(out.capacity), config_json: JSON.stringify(plan.shown) })
+          .where('id', '=', plan.storeId)
+          .execute()),
     );
   },
 };

@@ -18,7 +18,6 @@ interface AddRequest {
 /** Adds a host: its agent must answer and take the token, and is told where to report. */
 export const addHost: Workflow<AddRequest, { hostId: string; newClusterId: string | null }> = {
   kind: 'host.add',
-  publicInput: ({ name, url, cluster }) => ({ name, url, cluster }),
   async accept(trx, request, _operationId, services) {
     await claimName(trx, 'hosts', 'host', request.name);
     const url = request.url.replace(/\/+$/, '');
@@ -37,9 +36,9 @@ export const addHost: Workflow<AddRequest, { hostId: string; newClusterId: strin
         name: request.name,
         cluster_id: clusterId,
         url,
-        token_sealed: services.secrets.seal(request.token),
+        token_sealed: services.secrets.seal(request.token, `hosts.token_sealed/${hostId}`),
         report_hash: tokenHash(reportToken).toString('hex'),
-        report_sealed: services.secrets.seal(reportToken),
+        report_sealed: services.secrets.seal(reportToken, `hosts.report_sealed/${hostId}`),
         status: 'connecting',
         state: 'enabled',
         reason: null,

@@ -36,10 +36,6 @@ export const IMPORT_STEP = 'import';
 /** Takes an image in on some host and publishes it on backup storages. */
 export const importImage: Workflow<ImportRequest, ImportPlan> = {
   kind: 'image.import',
-  publicInput: request => ({
-    ...request,
-    source: request.source.type === 'url' ? { type: 'url', url: withoutSecrets(request.source.url) } : request.source,
-  }),
   async accept(trx, request, _operationId, services) {
     const source =
       request.source.type === 'object'
@@ -86,11 +82,3 @@ export const importImage: Workflow<ImportRequest, ImportPlan> = {
     finishImage(op, plan.imageId, done, { sourceFormat: done.sourceFormat, sourceSha256: done.sourceSha256 });
   },
 };
-
-/** A URL without user, password and query (which may be a signature). */
-export function withoutSecrets(text: string): string {
-  const url = new URL(text);
-  url.username = url.password = '';
-  if (url.search) url.search = '?...';
-  return url.href;
-}

@@ -19,12 +19,13 @@ interface AddRequest {
 interface AddPlan {
   storageId: string;
   hosts: HostRef[];
+  /** What may be shown of the settings. */
+  shown?: Record<string, unknown>;
 }
 
 /** Adds a primary storage: the hosts of its clusters connect, and what a host says of its settings is the judge. */
 export const addPrimaryStorage: Workflow<AddRequest, AddPlan> = {
   kind: 'primary-storage.add',
-  publicInput: ({ name, type, clusters, overcommit }) => ({ name, type, clusters, overcommit }),
   async accept(trx, request, _operationId, services) {
     await claimName(trx, 'primary_storages', 'primary storage', request.name);
     const clusters: Row<'clusters'>[] = [];
@@ -39,15 +40,17 @@ export const addPrimaryStorage: Workflow<AddRequest, AddPlan> = {
         name: request.name,
         type: request.type,
         shared: driver.shared ? 1 : 0,
-        config_json: JSON.stringify(withoutSecrets(driver, request.config)),
-        config_sealed: services.secrets.seal(request.config),
+        // shown once a host has taken it: until then it may hold anything
+        config_json: '{}',
+        config_sealed: services.secrets.seal(request.config, `primary_storages.config_sealed/${id}`),
         overcommit: request.overcommit,
         state: 'enabled',
         created_at: new Date().toISOString(),
       })
       .execute();
     for (const cluster of clusters) await attach(trx, id, cluster.id);
-    return { plan: { storageId: id, hosts }, resources: [{ kind: 'primary-storage', id }] };
+    const shown = withoutSecrets(driver, request.config);
+    return { plan: { storageId: id, hosts, shown }, resources: [{ kind: 'primary-storage', id }] };
   },
   async run(op, plan) {
     op.undo('forget the primary storage', () => op.services.db.write(trx => forget(trx, plan.storageId)));
@@ -56,7 +59,10 @@ export const addPrimaryStorage: Workflow<AddRequest, AddPlan> = {
       return { id: storage.id, shared: storage.shared === 1 };
     });
     const { connected, failed } = await connectAll(op, row, plan.hosts, true);
-    op.finish({ primaryStorageId: plan.storageId, connected, failed });
+    op.finish({ primaryStorageId: plan.storageId, connected, failed }, async trx => {
+      const config_json = JSON.stringify(plan.shown);
+      await trx.updateTable('primary_storages').set({ config_json }).where('id', '=', plan.storageId).execute();
+    });
   },
 };
 

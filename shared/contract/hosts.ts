@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Cluster, Host, Name, Operation, State, Status } from '../model.ts';
+import { secret } from '../secret.ts';
 import { listOf, page, ref } from './lists.ts';
 import { routes } from './route.ts';
 
@@ -33,7 +34,7 @@ export const hostRoutes = routes({
     body: z.strictObject({
       name: Name,
       url: z.url({ protocol: /^https?$/ }).describe('base URL of the agent'),
-      token: z.string().min(16).max(256).describe('bearer token of the agent; stored encrypted'),
+      token: secret(z.string().min(16).max(256).describe('bearer token of the agent; stored encrypted')),
       cluster: Name.default('default').describe('made when there is none of that name'),
     }),
     starts: true,

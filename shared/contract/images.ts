@@ -1,11 +1,12 @@
 import { z } from 'zod';
 import { Bytes, Image, ImageFormat, LifeStatus, Media, Name, Operation, Sha256, SourceFormat } from '../model.ts';
+import { secretUrl } from '../secret.ts';
 import { listOf, page, ref } from './lists.ts';
 import { routes } from './route.ts';
 
 /** Where an image comes from, as the API takes it. */
 export const ImageSource = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('url'), url: z.url({ protocol: /^https?$/ }).describe('fetched by a host') }),
+  z.strictObject({ type: z.literal('url'), url: secretUrl(z.url({ protocol: /^https?$/ }).describe('fetched by a host')) }),
   z.strictObject({
     type: z.literal('upload'),
     size: Bytes.optional().describe('of the file that will be sent to /images/:ref/upload'),

@@ -12,6 +12,7 @@ import {
   Time,
   Bytes,
 } from '../model.ts';
+import { secret } from '../secret.ts';
 import { listOf, page, ref } from './lists.ts';
 import { routes } from './route.ts';
 
@@ -47,7 +48,7 @@ export const primaryStorageRoutes = routes({
     body: z.strictObject({
       name: Name,
       type: z.string().min(1).max(32),
-      config: DriverConfig.default({}),
+      config: secret(DriverConfig).default({}),
       clusters: z.array(z.string()).min(1).default(['default']).describe('clusters whose hosts use it'),
       overcommit: z.number().min(0.1).max(1000).default(2).describe('how many times the physical size may be provisioned'),
     }),
@@ -225,7 +226,7 @@ export const backupStorageRoutes = routes({
     role: 'admin',
     tag: 'backup storage',
     summary: 'Add a backup storage; a host checks that it can be read and written',
-    body: z.strictObject({ name: Name, type: z.string().min(1).max(32), config: DriverConfig.default({}) }),
+    body: z.strictObject({ name: Name, type: z.string().min(1).max(32), config: secret(DriverConfig).default({}) }),
     starts: true,
     status: 202,
     output: Operation,

@@ -21,6 +21,12 @@ export const REQUESTS = {
     action:
       'Send "Authorization: Bearer TOKEN" with the token of the service\'s token file, or one made with "cistern token create".',
   },
+  SECRET_FILE: {
+    status: 500,
+    retryable: false,
+    title: 'A file with a key or token cannot be trusted',
+    action: 'Give it to the user of the service alone (chown, chmod 600). If others could read it, replace what it holds.',
+  },
   FORBIDDEN: {
     status: 403,
     retryable: false,

@@ -1,27 +1,20 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import type { RouteRole } from '../contract/route.ts';
 import { CisternError } from '../errors.ts';
+import { readOrMakeSecretFile } from '../secret-file.ts';
 
 /** A new bearer token: 256 random bits. */
 export const newToken = (): string => randomBytes(32).toString('base64url');
 
-/** The token in `file`, made (0600) when there is none yet; `created` says whether this call made it. */
+/** The token in `file`, made (0600) when there is none yet; `created` says whether this call made it. SECRET_FILE as `readSecretFile`. */
 export function readOrCreateToken(file: string): { token: string; created: boolean } {
-  if (existsSync(file)) {
-    const token = readFileSync(file, 'utf8').trim();
-    if (token.length < 16)
-      throw new CisternError(
-        'BAD_REQUEST',
-        `the token file ${file} holds less than 16 characters; remove it to have a new token made`,
-      );
-    return { token, created: false };
-  }
-  const token = newToken();
-  writeFileSync(file, `${token}\n`, { mode: 0o600, flag: 'wx' });
-  chmodSync(file, 0o600);
-  return { token, created: true };
+  const { text: token, created } = readOrMakeSecretFile(file, newToken);
+  if (token.length < 16)
+    throw new CisternError('SECRET_FILE', `reading ${file}: it holds less than 16 characters`, {
+      action: 'Remove it to have a new token made.',
+    });
+  return { token, created };
 }
 
 /** SHA-256 of a token: what is compared and stored, so that times and tables tell nothing of the token. */

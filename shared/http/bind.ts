@@ -146,7 +146,12 @@ function fromExpress(error: unknown): unknown {
   const { type, status, message, limit } = (error ?? {}) as { type?: string; status?: number; message?: string; limit?: number };
   if (error instanceof CisternError || !error) return error;
   if (type === 'entity.too.large') return new CisternError('TOO_LARGE', `the body of the request is over ${limit} bytes`);
-  if (type === 'entity.parse.failed') return new CisternError('BAD_REQUEST', `the body of the request is not JSON: ${message}`);
+  // the parser's own words quote the body, secrets and all
+  if (type === 'entity.parse.failed')
+    return new CisternError(
+      'BAD_REQUEST',
+      `the body of the request is not JSON${/ at position \d+/.exec(message ?? '')?.[0] ?? ''}`,
+    );
   if (type === 'request.aborted') return new CisternError('BAD_REQUEST', 'the request ended before its body was whole');
   if (typeof status === 'number' && status >= 400 && status < 500)
     return new CisternError('BAD_REQUEST', message ?? 'bad request');

@@ -72,7 +72,7 @@ describe('operations', () => {
     const late = await make('once');
     assert.equal(late.id, ids[0]);
     assert.equal(late.state, 'succeeded');
-    await assert.rejects(make('twice'), failsWith('IDEMPOTENCY_MISMATCH', /make-one/));
+    await assert.rejects(make('twice'), failsWith('IDEMPOTENCY_MISMATCH', /belongs to operation/));
     await assert.rejects(resizeWithKey(), failsWith('IDEMPOTENCY_MISMATCH'));
     assert.equal((await api.listVolumes({ query: { limit: 10 } })).items.filter(volume => volume.name === 'once').length, 1);
     async function resizeWithKey() {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { secret } from '../../../shared/secret.ts';
 
 const HOST_KEY = /^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]+={0,2}( [^\r\n]*)?$/;
 
@@ -18,19 +19,21 @@ export const SftpConfig = z
       .max(1024)
       .regex(/^\/[^\0\r\n]*$/, 'must be an absolute path')
       .describe('existing folder on the server, absolute as the SFTP session sees it'),
-    privateKey: z.string().max(65536).optional().meta({ writeOnly: true, description: 'private key of the user, as text' }),
-    passphrase: z
-      .string()
-      .max(1024)
-      .regex(/^[^\0\r\n]*$/)
-      .optional()
-      .meta({ writeOnly: true, description: 'passphrase of the private key' }),
-    password: z
-      .string()
-      .max(1024)
-      .regex(/^[^\0\r\n]+$/)
-      .optional()
-      .meta({ writeOnly: true, description: 'password of the user, where no key is given' }),
+    privateKey: secret(z.string().max(65536).describe('private key of the user, as text')).optional(),
+    passphrase: secret(
+      z
+        .string()
+        .max(1024)
+        .regex(/^[^\0\r\n]*$/)
+        .describe('passphrase of the private key'),
+    ).optional(),
+    password: secret(
+      z
+        .string()
+        .max(1024)
+        .regex(/^[^\0\r\n]+$/)
+        .describe('password of the user, where no key is given'),
+    ).optional(),
     hostKey: z
       .string()
       .regex(HOST_KEY, 'must be "TYPE BASE64", as in the .pub file of the server\'s host key')

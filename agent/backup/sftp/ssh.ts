@@ -8,10 +8,10 @@ import { pinned, type SftpConfig } from './config.ts';
 const CIPHERS = 'aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr';
 
 /**
- * Answers ssh's question for a password or passphrase from the environment of the ssh child, which only its user can read.
+ * Answers ssh's question for a password or passphrase from a file beside the key.
  * awk, because ssh needs a program here and no shell should be one.
  */
-const ASKPASS = '#!/usr/bin/awk -f\nBEGIN { print ENVIRON["CISTERN_SSH_SECRET"] }\n';
+const ASKPASS = '#!/usr/bin/awk -f\nBEGIN { getline secret < ENVIRON["CISTERN_SSH_SECRET_FILE"]; print secret }\n';
 
 /** A folder (0700) for one ssh child: its key, its known_hosts and its FIFOs. Removed when disposed of. */
 export async function sshFolder(): Promise<AsyncDisposable & { path: string }> {
@@ -55,7 +55,8 @@ export async function sshCommand(config: SftpConfig, folder: string): Promise<{ 
   if (secret !== undefined) {
     const askpass = await file('askpass', ASKPASS);
     await chmod(askpass, 0o700);
-    Object.assign(env, { SSH_ASKPASS: askpass, SSH_ASKPASS_REQUIRE: 'force', DISPLAY: 'none', CISTERN_SSH_SECRET: secret });
+    Object.assign(env, { SSH_ASKPASS: askpass, SSH_ASKPASS_REQUIRE: 'force', DISPLAY: 'none' });
+    env.CISTERN_SSH_SECRET_FILE = await file('secret', `${secret}\n`);
   }
   return { args, env };
 }
