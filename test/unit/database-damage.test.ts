@@ -205,7 +205,7 @@ describe("damage to the controller's database", () => {
     const db = await openDatabase(file);
     await db.write(async trx => {
       await trx.insertInto('clusters').values({ id: 'c', name: 'c', created_at: 'now' }).execute();
-      const host = { id: 'h', name: 'h', cluster_id: 'c', url: 'u', token_sealed: secrets.seal('token'), report_hash: 'r', report_sealed: 's', status: 'connected', state: 'enabled', reason: null, facts_json: null, last_seen_at: null, created_at: 'now' } as const; // prettier-ignore
+      const host = { id: 'h', name: 'h', cluster_id: 'c', url: 'u', token_sealed: secrets.seal('token', 'hosts.token_sealed/h'), report_hash: 'r', report_sealed: 's', status: 'connected', state: 'enabled', reason: null, facts_json: null, last_seen_at: null, created_at: 'now' } as const; // prettier-ignore
       await trx.insertInto('hosts').values(host).execute();
     });
     const path = join(folder, 'secret.key');
