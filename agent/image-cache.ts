@@ -1,7 +1,8 @@
 import type { CommandInput, CommandOutput } from '../shared/commands/index.ts';
 import type { StoreRef } from '../shared/commands/refs.ts';
-import { CisternError, type ErrorCode, ERRORS } from '../shared/errors.ts';
+import { CisternError, type ErrorCode, ERRORS, type ReplicaFault, toProblem } from '../shared/errors.ts';
 import { fetchImage } from './backup/layout.ts';
+import type { Manifest } from './backup/manifest.ts';
 import type { TaskContext } from './commands/handler.ts';
 import { abortReason, throwIfAborted } from './host/run.ts';
 import type { Pool } from './primary/driver.ts';
@@ -28,13 +29,33 @@ export async function fillCache(pool: Pool, image: Image, stores: StoreRef[], ct
   const { path } = pool.cacheFile(image.id, image.format);
   for (;;) {
     throwIfAborted(ctx.signal);
-    const there = await pool.cached(image.id, image.format);
+    const there = await soundEntry(pool, image, ctx.signal);
     if (there !== undefined)
-      return { size: there.size, allocated: there.allocated, virtualSize: there.virtualSize, alreadyThere: true };
+      return {
+        size: there.size,
+        allocated: there.allocated,
+        virtualSize: there.virtualSize,
+        alreadyThere: true,
+        storeId: null,
+        faults: [],
+      };
     const other = flights.get(path);
     if (other === undefined) return lead(path, pool, image, stores, ctx);
     const ended = await join(other, ctx);
     if (ended !== undefined && !isCancel(ended)) throw ended;
+  }
+}
+
+/** The image as the cache has it; undefined where it has it not, or damaged: then it is fetched into the place of that. */
+async function soundEntry(pool: Pool, image: Image, signal: AbortSignal): Promise<Awaited<ReturnType<Pool['cached']>>> {
+  try {
+    const there = await pool.cached(image.id, image.format);
+    if (there?.digest !== image.digest) return undefined;
+    await pool.verifyImage(image.id, image.format, { signal });
+    return there;
+  } catch (error) {
+    if (error instanceof CisternError && error.code === 'CACHE_DAMAGED') return undefined;
+    throw error;
   }
 }
 
@@ -70,37 +91,36 @@ async function join({ done, watchers }: Flight, { signal, progress }: TaskContex
 
 /** Tries the replicas in their order. What is wrong with the pool or the task ends it; what is wrong with a replica leads to the next. */
 async function download(pool: Pool, image: Image, stores: StoreRef[], ctx: TaskContext): Promise<Filled> {
-  const failures: { storeId: string; error: unknown }[] = [];
+  const faults: ReplicaFault[] = [];
+  let first: unknown;
   for (const ref of stores) {
     try {
-      return await fromReplica(pool, image, ref, ctx);
+      return { ...(await fromReplica(pool, image, ref, ctx)), storeId: ref.id, faults };
     } catch (error) {
       throwIfAborted(ctx.signal);
       if (error instanceof CisternError && (error.code.startsWith('POOL_') || isCancel(error))) throw error;
-      failures.push({ storeId: ref.id, error });
+      first ??= error;
+      const { code, detail } = toProblem(error);
+      faults.push({ storeId: ref.id, code, detail });
     }
   }
-  throw allFailed(image, failures);
+  throw allFailed(image, faults, first);
 }
 
-async function fromReplica(pool: Pool, image: Image, ref: StoreRef, ctx: TaskContext): Promise<Filled> {
+async function fromReplica(
+  pool: Pool,
+  image: Image,
+  ref: StoreRef,
+  ctx: TaskContext,
+): Promise<Omit<Filled, 'storeId' | 'faults'>> {
   const store = await ctx.store(ref);
   const { manifest, summary } = await fetchImage(
     store,
     image.id,
-    async ({ format, size, virtualSize, digest }) => {
-      if (format !== image.format)
-        throw new CisternError(
-          'MANIFEST_INVALID',
-          `image ${image.id} should be ${image.format}, but its manifest on ${ref.id} says ${format}`,
-        );
-      // whoever can write there can change object and manifest together; what was published is known elsewhere
-      if (digest !== image.digest)
-        throw new CisternError(
-          'DIGEST_MISMATCH',
-          `image ${image.id} was published with the digest ${image.digest}, but its manifest on ${ref.id} says ${digest}`,
-        );
-      return pool.cacheSink(ctx.taskId, { id: image.id, format, size, virtualSize, digest });
+    async found => {
+      refuseOther(image, found, ref.id);
+      const { format, size, virtualSize, digest, partSize, parts } = found;
+      return pool.cacheSink(ctx.taskId, { id: image.id, format, size, virtualSize, digest, partSize, parts });
     },
     {
       streams: ctx.config.streams,
@@ -119,20 +139,33 @@ async function fromReplica(pool: Pool, image: Image, ref: StoreRef, ctx: TaskCon
   };
 }
 
+/**
+ * Refuses a manifest that is sound in itself, but not that of the image that was published: whoever can write to a storage can change
+ * object and manifest together.
+ */
+export function refuseOther(image: Image, { format, digest }: Manifest, storeId: string): void {
+  if (format !== image.format)
+    throw new CisternError(
+      'MANIFEST_INVALID',
+      `image ${image.id} should be ${image.format}, but its manifest on ${storeId} says ${format}`,
+    );
+  if (digest !== image.digest)
+    throw new CisternError(
+      'DIGEST_MISMATCH',
+      `image ${image.id} was published with the digest ${image.digest}, but its manifest on ${storeId} says ${digest}`,
+    );
+}
+
 /** One error that tells every replica's; retryable where one of them is. */
-function allFailed(image: Image, failures: { storeId: string; error: unknown }[]): unknown {
-  if (failures.length === 1) return failures[0]!.error;
-  const codeOf = (error: unknown): ErrorCode => (error instanceof CisternError ? error.code : 'INTERNAL');
-  const codes = failures.map(failure => codeOf(failure.error));
-  const told = failures.map(
-    ({ storeId, error }) => `from ${storeId}: ${codeOf(error)}: ${error instanceof Error ? error.message : String(error)}`,
-  );
+function allFailed(image: Image, faults: ReplicaFault[], first: unknown): unknown {
+  const codes = faults.map(fault => fault.code as ErrorCode);
   const code = codes.find(one => ERRORS[one].retryable) ?? codes[0] ?? 'OBJECT_MISSING';
-  return new CisternError(
-    code,
-    `image ${image.id} could not be had from any of its ${failures.length} replicas; ${told.join('; ')}`,
-    { cause: failures },
-  );
+  const told = faults.map(({ storeId, code: its, detail }) => `from ${storeId}: ${its}: ${detail}`);
+  const detail =
+    faults.length === 1
+      ? faults[0]!.detail
+      : `image ${image.id} could not be had from any of its ${faults.length} replicas; ${told.join('; ')}`;
+  return new CisternError(code, detail, { cause: first, replicas: faults });
 }
 
 const isCancel = (error: unknown): boolean =>

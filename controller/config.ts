@@ -37,6 +37,7 @@ export const ControllerConfig = z.strictObject({
       cache: z.string().default('*/10 * * * *'),
       prune: z.string().default('41 3 * * *'),
       backup: z.string().default('11 4 * * *'),
+      scrub: z.string().default('23 2 * * 0'),
     })
     .prefault({})
     .describe('cron expressions of the regular work'),

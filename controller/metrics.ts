@@ -102,6 +102,12 @@ export function createMetrics(version: string) {
       help: '1 while the database must be recovered (cistern controller resume)',
       registers,
     }),
+    damaged: new Gauge({
+      name: 'cistern_controller_damaged',
+      help: 'Replicas and cached images that are known to be damaged',
+      labelNames: ['kind'],
+      registers,
+    }),
     things: new Gauge({
       name: 'cistern_controller_resources',
       help: 'Images and volumes by status',

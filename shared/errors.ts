@@ -3,6 +3,10 @@ import { type ErrorCode, ERRORS } from './error-codes.ts';
 
 export { type ErrorCode, ERRORS };
 
+/** What was wrong with one replica of an image. */
+export const ReplicaFault = z.object({ storeId: z.string(), code: z.string(), detail: z.string() });
+export type ReplicaFault = z.infer<typeof ReplicaFault>;
+
 /** `application/problem+json` (RFC 9457) with cistern's stable code. */
 export const Problem = z
   .object({
@@ -13,6 +17,7 @@ export const Problem = z
     detail: z.string(),
     action: z.string(),
     retryable: z.boolean(),
+    replicas: z.array(ReplicaFault).optional().describe('the replicas of an image that were tried in vain'),
   })
   .meta({ id: 'Problem', description: 'What was tried, what came back and what to do.' });
 export type Problem = z.infer<typeof Problem>;
@@ -23,10 +28,17 @@ export class CisternError extends Error {
   readonly code: ErrorCode;
   /** Overrides the table's advice where the place that threw knows better. */
   readonly action: string | undefined;
-  constructor(code: ErrorCode, detail: string, options?: { cause?: unknown; action?: string }) {
+  /** The replicas of an image that were tried in vain. */
+  readonly replicas: ReplicaFault[] | undefined;
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options?: { cause?: unknown; action?: string; replicas?: ReplicaFault[] | undefined },
+  ) {
     super(detail, { cause: options?.cause });
     this.code = code;
     this.action = options?.action;
+    this.replicas = options?.replicas;
   }
   get retryable(): boolean {
     return ERRORS[this.code].retryable;
@@ -47,13 +59,15 @@ export function toProblem(error: unknown): Problem {
     detail: known.message,
     action,
     retryable: kind.retryable,
+    ...(known.replicas && { replicas: known.replicas }),
   };
 }
 
 /** The error that a problem document stands for; unknown codes (a newer peer's) become INTERNAL and keep their words. */
 export function fromProblem(problem: Problem): CisternError {
-  if (problem.code in ERRORS) return new CisternError(problem.code as ErrorCode, problem.detail, { action: problem.action });
-  return new CisternError('INTERNAL', `${problem.code}: ${problem.detail}`, { action: problem.action });
+  const { action, replicas } = problem;
+  if (problem.code in ERRORS) return new CisternError(problem.code as ErrorCode, problem.detail, { action, replicas });
+  return new CisternError('INTERNAL', `${problem.code}: ${problem.detail}`, { action });
 }
 
 /** `error` as a CisternError of `code`, unless it is one already: for the edges where foreign errors come in. */

@@ -160,7 +160,8 @@ export type SourceFormat = z.infer<typeof SourceFormat>;
 
 export const Replica = z.object({
   backupStorageId: Id,
-  status: z.enum(['creating', 'ready', 'deleting', 'missing']),
+  status: z.enum(['creating', 'ready', 'damaged', 'deleting', 'missing']),
+  reason: z.string().nullable().describe('what is damaged'),
   createdAt: Time,
 });
 export type Replica = z.infer<typeof Replica>;
@@ -186,7 +187,9 @@ export const CacheEntry = z
     imageId: Id,
     primaryStorageId: Id,
     hostId: Id.nullable().describe('set for local pools: each host has its own cache'),
-    status: z.enum(['creating', 'ready', 'deleting']),
+    status: z.enum(['creating', 'ready', 'damaged', 'deleting']),
+    reason: z.string().nullable().describe('what is damaged'),
+    verifiedAt: Time.nullable().describe('when it was last read from end to end and found right'),
     size: Bytes.nullable(),
     volumes: z.int().describe('volumes that stand on it'),
     lastUsedAt: Time,

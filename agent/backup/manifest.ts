@@ -1,9 +1,8 @@
 /** The small JSON beside every object in backup storage. What it says is what a download is checked against. */
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
 import { Bytes, Id, ImageFormat, Sha256, Time } from '../../shared/model.ts';
-import { PART_SIZE, partCount, ZERO, type PartDigest } from '../transfer/parts.ts';
+import { digestOfParts, PART_SIZE, partCount, ZERO, type PartDigest } from '../transfer/parts.ts';
 
 /** No manifest is larger: 64 MiB tell the parts of some 15 TiB. */
 export const MANIFEST_LIMIT = 64 * 2 ** 20;
@@ -20,17 +19,6 @@ export const Manifest = z.strictObject({
   createdAt: Time,
 });
 export type Manifest = z.output<typeof Manifest>;
-
-/**
- * The digest of a whole object, made from its parts, so that parts may be hashed in any order and at the same time. It is the SHA-256
- * of this text, each line ended by "\n": first `SIZE PARTSIZE` in decimal, then the entries of `parts` in order, one a line.
- * It is not what `sha256sum` prints for the object.
- */
-export function digestOfParts(size: number, partSize: number, parts: readonly PartDigest[]): string {
-  const text = createHash('sha256').update(`${size} ${partSize}\n`);
-  for (const part of parts) text.update(`${part}\n`);
-  return text.digest('hex');
-}
 
 /** The manifest of an object that has been moved. */
 export function makeManifest(

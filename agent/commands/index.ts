@@ -1,8 +1,10 @@
 import { evictImage } from './cache-evict.ts';
 import { fillImageCache } from './cache-fill.ts';
+import { verifyCache } from './cache-verify.ts';
 import type { Handlers } from './handler.ts';
 import { importImage } from './image-import.ts';
 import { removeReplica } from './image-remove.ts';
+import { verifyReplica } from './image-verify.ts';
 import { connectPool } from './pool-connect.ts';
 import { disconnectPool } from './pool-disconnect.ts';
 import { purgePool } from './pool-purge.ts';
@@ -25,9 +27,11 @@ export const handlers: Handlers = {
   'pool.scan': scanPool,
   'pool.purge': purgePool,
   'cache.fill': fillImageCache,
+  'cache.verify': verifyCache,
   'cache.evict': evictImage,
   'store.connect': connectStore,
   'store.scan': scanStore,
+  'image.verify': verifyReplica,
   'image.remove': removeReplica,
   'image.import': importImage,
   'volume.create': createVolumes,

@@ -9,6 +9,7 @@ import { publishToAll } from './publish.ts';
 export const uploadVolume: Handler<'volume.upload'> = async ({ pool: ref, volumeId, layerId, image, compress, stores }, ctx) => {
   const pool = await ctx.pool(ref);
   using source = await pool.volumeFile(volumeId, layerId);
+  await pool.verifyBase(volumeId, ctx.signal);
   const { virtualSize } = await info(source, ctx.signal);
   const target = join(await ctx.spool(), `image.${image.format}`);
   // a raw file has no way to hold compressed bytes

@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import type { CommandOutput } from '../../shared/commands/index.ts';
 import type { Capacity, ImageFormat } from '../../shared/model.ts';
 import type { Sink } from '../transfer/ends.ts';
+import type { PartDigest } from '../transfer/parts.ts';
 
 /** A kind of primary storage: one file that exports this and one line in `registry.ts`. */
 export interface PrimaryDriver<C = unknown> {
@@ -51,6 +52,18 @@ export interface CachedImage {
   size: number;
   virtualSize: number;
   digest: string;
+  partSize: number;
+  parts: PartDigest[];
+}
+
+/** How a cached image is verified. */
+export interface Verification {
+  signal: AbortSignal;
+  /** Reads all of it, whatever is known of it. */
+  full?: boolean;
+  /** Holds the reading down; missing or null: as fast as it goes. */
+  bytesPerSecond?: number | null;
+  progress?: (done: number, total: number) => void;
 }
 
 /**
@@ -67,11 +80,16 @@ export interface Pool {
   scan(signal: AbortSignal): Promise<CommandOutput<'pool.scan'>>;
   /** A folder for the unfinished work of one task, on the pool itself, so that a rename publishes it. Removed when disposed of. */
   scratch(taskId: string): Promise<AsyncDisposable & { path: string }>;
-  /** The cached image, or undefined. */
-  cached(imageId: string, format: ImageFormat): Promise<{ size: number; allocated: number; virtualSize: number } | undefined>;
+  /** The cached image, or undefined. CACHE_DAMAGED where only a part of it is there. */
+  cached(
+    imageId: string,
+    format: ImageFormat,
+  ): Promise<{ size: number; allocated: number; virtualSize: number; digest: string } | undefined>;
+  /** Sees to it that a cached image holds what its manifest says: see `verifyImage` in `file-pool/verify.ts`. Returns the parts and bytes that it read. */
+  verifyImage(imageId: string, format: ImageFormat, verification: Verification): Promise<{ parts: number; read: number }>;
   /**
-   * Where a cached image arrives: published read-only, and only after `inspectCopy` has judged it (IMAGE_*), since others may write
-   * to a backup storage. What its manifest says is kept beside it.
+   * Where a cached image arrives: published read-only, in the place of a damaged one, and only after `inspectCopy` has judged it (IMAGE_*),
+   * since others may write to a backup storage. What its manifest says is kept beside it.
    */
   cacheSink(taskId: string, image: CachedImage): Promise<Sink>;
   /** The cached image as a file for qemu-img. */
@@ -91,6 +109,8 @@ export interface Pool {
    * runs on it. VOLUME_MISSING where it is not, IMAGE_DATA_FILE where its header names a file for its data.
    */
   volumeFile(volumeId: string, layerId: string): Promise<OpenDisk>;
+  /** CACHE_DAMAGED where the image that a volume stands on is. */
+  verifyBase(volumeId: string, signal: AbortSignal): Promise<void>;
   /** Grows a volume. VOLUME_IN_USE while a program has it open; less than it has is BAD_REQUEST, the same again is no error. */
   resizeVolume(
     volumeId: string,

@@ -11,7 +11,8 @@ import { scan } from './file-pool/scan.ts';
 import { openScratch, sweep } from './file-pool/scratch.ts';
 import { discardTrash, purge, restore, trash } from './file-pool/trash.ts';
 import { usage } from './file-pool/usage.ts';
-import { createVolumes, resizeVolume, volumeFile } from './file-pool/volumes.ts';
+import { verifyImage } from './file-pool/verify.ts';
+import { createVolumes, resizeVolume, verifyBase, volumeFile } from './file-pool/volumes.ts';
 
 export interface FilePoolOptions {
   /** The folder that is the pool, mounted already where it must be. */
@@ -47,12 +48,14 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
     scan: signal => standing(open => scan(open, signal)),
     scratch: taskId => standing(open => openScratch(open, taskId, 'work')),
     cached: (imageId, format) => standing(open => cached(open, imageId, format)),
+    verifyImage: (imageId, format, verification) => standing(open => verifyImage(open, imageId, format, verification)),
     cacheSink: (taskId, image) => standing(open => cacheSink(open, taskId, image)),
     cacheFile: (imageId, format) => cacheFile(pool, imageId, format),
     evict: imageId => standing(open => evict(open, imageId)),
     createVolumes: (taskId, volumes, size, backing, signal, progress) =>
       standing(open => createVolumes(open, taskId, { volumes, size, backing }, signal, progress)),
     volumeFile: (volumeId, layerId) => standing(open => volumeFile(open, volumeId, layerId)),
+    verifyBase: (volumeId, signal) => standing(open => verifyBase(open, volumeId, signal)),
     resizeVolume: (volumeId, layerId, size, signal) => standing(open => resizeVolume(open, volumeId, layerId, size, signal)),
     trash: (volumeIds, signal) => standing(open => trash(open, volumeIds, signal)),
     restore: volumeIds => standing(open => restore(open, volumeIds)),

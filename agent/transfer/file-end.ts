@@ -10,14 +10,17 @@ import type { FileData } from './file-thread.ts';
 
 export type { FileCodes };
 
-/** A local file to read. Throws `codes.missing` (IO_ERROR) where there is no regular file. */
-export async function fileSource(path: string, options: { name?: string; codes?: FileCodes } = {}): Promise<Source> {
+/** A local file to read; `direct`: past the page cache where it can. Throws `codes.missing` (IO_ERROR) where there is no regular file. */
+export async function fileSource(
+  path: string,
+  options: { name?: string; codes?: FileCodes; direct?: boolean } = {},
+): Promise<Source> {
   const name = options.name ?? path;
   const stat = await lstat(path).catch((error: unknown) => {
     throw fileError(error, `opening ${name}`, options.codes);
   });
   if (!stat.isFile()) throw new CisternError(options.codes?.missing ?? 'IO_ERROR', `opening ${name}: it is not a regular file`);
-  return { name, size: stat.size, ranges: () => Promise.resolve(fileEnd(path, options.codes)) };
+  return { name, size: stat.size, ranges: () => Promise.resolve(fileEnd(path, options.codes, options.direct)) };
 }
 
 /**
@@ -86,7 +89,7 @@ async function settle(path: string, mode: number): Promise<void> {
 }
 
 /** A file as one end of a stream, opened by the thread that reads or writes it. */
-export function fileEnd(path: string, codes: FileCodes | undefined): RangeEnd {
-  const data: FileData = { path, codes: { full: codes?.full } };
+export function fileEnd(path: string, codes: FileCodes | undefined, direct = false): RangeEnd {
+  const data: FileData = { path, codes: { full: codes?.full }, direct };
   return { module: new URL('./file-thread.ts', import.meta.url).href, data, release: () => Promise.resolve() };
 }

@@ -13,22 +13,40 @@ const BLOCK = 4096;
 export interface FileData {
   path: string;
   codes: FileCodes;
+  /** Reads go past the page cache where they can. */
+  direct: boolean;
 }
 
 export function openReader(data: unknown, moved: Moved): RangeReader {
-  const { path, codes } = data as FileData;
-  const fd = attempt('opening', path, codes, () => openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW));
+  const { path, codes, direct: wanted } = data as FileData;
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW;
+  const fd = attempt('opening', path, codes, () => openSync(path, flags));
+  let direct = wanted ? attempt('opening', path, codes, () => openDirect(path, flags)) : undefined;
+  const readSome = (into: Uint8Array, at: number, offset: number): number => {
+    const length = Math.min(STEP, into.length - at);
+    const whole = length - (length % BLOCK);
+    if (direct !== undefined && whole > 0 && offset % BLOCK === 0) {
+      try {
+        return readSync(direct, into, at, whole, offset);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+        closeSync(direct);
+        direct = undefined;
+      }
+    }
+    return readSync(fd, into, at, length, offset);
+  };
   return {
     read: (offset, into) => {
       for (let at = 0; at < into.length;) {
-        const n = attempt('reading', path, codes, () => readSync(fd, into, at, Math.min(STEP, into.length - at), offset + at));
+        const n = attempt('reading', path, codes, () => readSome(into, at, offset + at));
         if (n === 0)
           throw new EndError('IO_ERROR', `reading ${path}: it ended at ${offset + at}, ${into.length - at} bytes too early`);
         at += n;
         moved(n);
       }
     },
-    close: () => closeSync(fd),
+    close: () => [fd, direct].forEach(one => one !== undefined && closeSync(one)),
   };
 }
 

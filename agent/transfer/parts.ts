@@ -1,5 +1,5 @@
 /** Objects are cut into parts: the unit of parallel transfer, of verification and of sparseness. */
-import { hash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 
 /** Bytes of every part but the last, which may be shorter. */
 export const PART_SIZE = 16 * 2 ** 20;
@@ -28,4 +28,15 @@ export const digestOf = (data: Buffer): PartDigest => (isZero(data) ? ZERO : has
 /** Numbers of the parts that must be read: all but those that are known to be zero. */
 export function partsToMove(count: number, expected: readonly PartDigest[] | undefined): number[] {
   return Array.from({ length: count }, (_, i) => i).filter(i => expected?.[i] !== ZERO);
+}
+
+/**
+ * The digest of a whole object, made from its parts, so that parts may be hashed in any order and at the same time. It is the SHA-256
+ * of this text, each line ended by "\n": first `SIZE PARTSIZE` in decimal, then the entries of `parts` in order, one a line.
+ * It is not what `sha256sum` prints for the object.
+ */
+export function digestOfParts(size: number, partSize: number, parts: readonly PartDigest[]): string {
+  const text = createHash('sha256').update(`${size} ${partSize}\n`);
+  for (const part of parts) text.update(`${part}\n`);
+  return text.digest('hex');
 }

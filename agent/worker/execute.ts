@@ -28,7 +28,13 @@ export interface ExecutorOptions {
 }
 
 /** Commands that read and write whole images: a few at once fill disk and network. */
-const HEAVY: ReadonlySet<CommandKind> = new Set<CommandKind>(['image.import', 'cache.fill', 'volume.upload']);
+const HEAVY: ReadonlySet<CommandKind> = new Set<CommandKind>([
+  'image.import',
+  'cache.fill',
+  'cache.verify',
+  'image.verify',
+  'volume.upload',
+]);
 const HEAVY_AT_ONCE = 4;
 const LIGHT_AT_ONCE = 64;
 /** Errors after which the pool is opened anew, as the mount under it may be another one or gone. */

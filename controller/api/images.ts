@@ -4,11 +4,12 @@ import { derivedId } from '../../shared/id.ts';
 import { claimName, findBackupStorage, findImage } from '../db/find.ts';
 import { deleteImage } from '../workflows/image-delete.ts';
 import { IMPORT_STEP, importImage, type ImportPlan } from '../workflows/image-import.ts';
+import { verifyImage } from '../workflows/verify.ts';
 import { type Api, closed, type Handlers, startOperation } from './api.ts';
 import { pageOf } from './paging.ts';
 import { toImages } from './views.ts';
 
-type Keys = 'listImages' | 'getImage' | 'importImage' | 'uploadImage' | 'renameImage' | 'deleteImage';
+type Keys = 'listImages' | 'getImage' | 'importImage' | 'uploadImage' | 'renameImage' | 'verifyImage' | 'deleteImage';
 
 /** How long an upload waits for its import to have begun on the host. */
 const BEGIN_SECONDS = 15;
@@ -88,6 +89,7 @@ export function imageHandlers(api: Api): Handlers<Keys> {
         await trx.updateTable('images').set({ name: body.name }).where('id', '=', image.id).execute();
         return (await toImages(trx, [{ ...image, name: body.name }]))[0]!;
       }),
+    verifyImage: ({ params }, context) => startOperation(api, verifyImage, params, context),
     deleteImage: ({ params }, context) => startOperation(api, deleteImage, params, context),
   };
 }

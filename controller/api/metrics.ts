@@ -43,5 +43,16 @@ export async function scrape({ db, metrics, recovery }: Services): Promise<strin
       .execute();
     for (const row of counts) metrics.things.set({ kind: table === 'images' ? 'image' : 'volume', status: row.status }, row.n);
   }
+  for (const [kind, table] of [
+    ['replica', 'replicas'],
+    ['cache', 'cache_entries'],
+  ] as const) {
+    const row = await db.read
+      .selectFrom(table)
+      .select(e => e.fn.countAll<number>().as('n'))
+      .where('status', '=', 'damaged')
+      .executeTakeFirstOrThrow();
+    metrics.damaged.set({ kind }, row.n);
+  }
   return metrics.registry.metrics();
 }

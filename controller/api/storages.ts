@@ -6,6 +6,7 @@ import { attachPrimaryStorage, detachPrimaryStorage } from '../workflows/primary
 import { deletePrimaryStorage } from '../workflows/primary-storage-delete.ts';
 import { scanBackupStorage, scanPrimaryStorage } from '../workflows/scan.ts';
 import { emptyTrash } from '../workflows/trash.ts';
+import { verifyCache } from '../workflows/verify.ts';
 import { type Api, type Handlers, startOperation } from './api.ts';
 import { checkCursor, pageOf } from './paging.ts';
 import { toBackupStorage, toCacheEntry, toPrimaryStorage } from './views.ts';
@@ -72,7 +73,7 @@ export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
   };
 }
 
-type CacheKeys = 'listCache' | 'addToCache' | 'evictFromCache' | 'listTrash' | 'emptyTrash';
+type CacheKeys = 'listCache' | 'addToCache' | 'evictFromCache' | 'verifyCache' | 'listTrash' | 'emptyTrash';
 
 export function cacheHandlers(api: Api): Handlers<CacheKeys> {
   const { db } = api.services;
@@ -107,6 +108,7 @@ export function cacheHandlers(api: Api): Handlers<CacheKeys> {
     },
     addToCache: ({ body }, context) => startOperation(api, addToCache, body, context),
     evictFromCache: ({ body }, context) => startOperation(api, evictFromCache, body, context),
+    verifyCache: ({ body }, context) => startOperation(api, verifyCache, body, context),
     async listTrash({ query }) {
       let rows = db.read.selectFrom('volumes').selectAll().where('status', '=', 'deleted');
       if (query.primaryStorage !== undefined)

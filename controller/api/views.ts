@@ -114,6 +114,7 @@ export const toImage = (row: Row<'images'>, replicas: Row<'replicas'>[]): Image 
   replicas: replicas.map(replica => ({
     backupStorageId: replica.backup_storage_id,
     status: replica.status,
+    reason: replica.reason,
     createdAt: replica.created_at,
   })),
   createdAt: row.created_at,
@@ -139,6 +140,8 @@ export const toCacheEntry = (row: Row<'cache_entries'> & { volumes: number }): C
   primaryStorageId: row.primary_storage_id,
   hostId: hostId(row.host_id),
   status: row.status,
+  reason: row.reason,
+  verifiedAt: row.verified_at,
   size: row.size,
   volumes: row.volumes,
   lastUsedAt: row.last_used_at,

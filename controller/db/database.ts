@@ -8,6 +8,7 @@ import { damaged } from './damage.ts';
 import { statements } from './migrations/001-start.ts';
 import { statements as time } from './migrations/002-time.ts';
 import { statements as access } from './migrations/003-access.ts';
+import { statements as damage } from './migrations/004-damage.ts';
 import type { Tables } from './schema.ts';
 import { openSqlite, sqliteDialect } from './sqlite.ts';
 
@@ -44,7 +45,12 @@ interface Job {
   settle(failure?: unknown): void;
 }
 
-const MIGRATIONS: Record<string, readonly string[]> = { '001-start': statements, '002-time': time, '003-access': access };
+const MIGRATIONS: Record<string, readonly string[]> = {
+  '001-start': statements,
+  '002-time': time,
+  '003-access': access,
+  '004-damage': damage,
+};
 
 export interface DatabaseOptions {
   /** Told how long each shared commit took, and how many jobs were in it. */

@@ -75,14 +75,17 @@ export interface Tables {
   replicas: {
     image_id: string;
     backup_storage_id: string;
-    status: 'creating' | 'ready' | 'deleting' | 'missing';
+    status: 'creating' | 'ready' | 'damaged' | 'deleting' | 'missing';
+    reason: string | null;
     created_at: string;
   };
   cache_entries: {
     image_id: string;
     primary_storage_id: string;
     host_id: string;
-    status: 'creating' | 'ready' | 'deleting';
+    status: 'creating' | 'ready' | 'damaged' | 'deleting';
+    reason: string | null;
+    verified_at: string | null;
     size: number | null;
     last_used_at: string;
     created_at: string;

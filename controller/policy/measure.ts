@@ -49,7 +49,7 @@ export async function measurePool(services: Services, storageId: string, signal:
               .where('image_id', '=', image_id)
               .where('primary_storage_id', '=', part.storageId)
               .where('host_id', '=', part.hostId)
-              .where('status', '=', 'ready')
+              .where('status', 'in', ['ready', 'damaged'])
               .where('last_used_at', '=', last_used_at)
               .execute();
         for (const { imageId, allocated } of usage.cache) await adopt(trx, part, imageId, allocated, began);
@@ -70,7 +70,7 @@ const cachedBefore = (db: Reader, pool: PoolKey) =>
     .select(['image_id', 'last_used_at'])
     .where('primary_storage_id', '=', pool.storageId)
     .where('host_id', '=', pool.hostId)
-    .where('status', '=', 'ready')
+    .where('status', 'in', ['ready', 'damaged'])
     .execute();
 
 const cachedImages = (trx: Trx, pool: PoolKey) =>

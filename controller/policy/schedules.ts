@@ -7,11 +7,12 @@ import { backUp } from '../db/backups.ts';
 import { emptyTrash } from '../workflows/trash.ts';
 import { everySecond } from './cron.ts';
 import { evictUnderPressure } from './eviction.ts';
+import { scrubCaches } from './scrub.ts';
 import { measurePool, measureStores } from './measure.ts';
 
 /** The regular work, by name. Each may also be run by hand. */
 export const JOBS: Record<
-  'capacity' | 'trash' | 'cache' | 'prune' | 'backup',
+  'capacity' | 'trash' | 'cache' | 'prune' | 'backup' | 'scrub',
   (services: Services, engine: Engine, signal: AbortSignal) => Promise<void>
 > = {
   async capacity(services, _engine, signal) {
@@ -39,6 +40,7 @@ export const JOBS: Record<
     await sweepGarbage(services, signal);
   },
   cache: (services, engine) => evictUnderPressure(services, engine),
+  scrub: scrubCaches,
   async backup({ db, log, metrics }) {
     const file = await backUp(db);
     metrics.backupTime.setToCurrentTime();

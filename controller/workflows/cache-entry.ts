@@ -1,11 +1,15 @@
+import type { CommandInput } from '../../shared/commands/index.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { Trx } from '../db/database.ts';
 import { findImage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import type { Run } from '../operations/workflow.ts';
+import type { Services } from '../services.ts';
 import { hasReserved, type PoolKey, reserve } from '../policy/capacity.ts';
-import { isCached } from '../policy/placement.ts';
+import { cacheStatus, isCached } from '../policy/placement.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
+import { whereEntry } from './cache-rows.ts';
+import { markCacheDamaged, markFaults, markReplica } from './damage.ts';
 
 export const cacheLock = (pool: PoolKey, imageId: string): string =>
   `cache/${pool.storageId}${pool.hostId && `/${pool.hostId}`}/${imageId}`;
@@ -45,46 +49,81 @@ export async function ensureCached(op: Run, imageId: string, pool: PoolKey, work
   const ready = await op.tx(`look in the image cache${label}`, async trx => {
     if (await isCached(trx, imageId, pool)) return true;
     const now = new Date().toISOString();
-    await trx
-      .insertInto('cache_entries')
-      .values({ ...at(pool, imageId), status: 'creating', size: null, last_used_at: now, created_at: now })
-      .onConflict(c => c.columns(['image_id', 'primary_storage_id', 'host_id']).doUpdateSet({ status: 'creating' }))
-      .execute();
+    // a damaged copy stays known as that until another one has taken its place: volumes may stand on it
+    if ((await cacheStatus(trx, imageId, pool)) !== 'damaged')
+      await trx
+        .insertInto('cache_entries')
+        .values({ ...at(pool, imageId), status: 'creating', size: null, last_used_at: now, created_at: now })
+        .onConflict(c => c.columns(['image_id', 'primary_storage_id', 'host_id']).doUpdateSet({ status: 'creating' }))
+        .execute();
     // it counted on another operation's promise of room, which went with that one
     if (!(await hasReserved(trx, op.id, pool))) await reserve(trx, op.id, pool, (await findImage(trx, imageId)).size ?? 0);
     return false;
   });
   if (ready) return;
-  const filled = await op.task(`fill the image cache${label}`, workerHostId, 'cache.fill', async () => {
-    const image = await findImage(services.db.read, imageId);
-    const replicas = await services.db.read
-      .selectFrom('replicas')
-      .innerJoin('backup_storages', 'backup_storages.id', 'replicas.backup_storage_id')
-      .select(['backup_storages.id', 'backup_storages.name'])
-      .where('image_id', '=', imageId)
-      .where('replicas.status', '=', 'ready')
-      .where('backup_storages.state', '<>', 'disabled')
-      // those that answered last time first
-      .orderBy('backup_storages.status')
-      .execute();
-    if (replicas.length === 0 || image.digest === null)
-      throw new CisternError('NO_STORAGE', `image ${image.name} has no replica on a backup storage that is enabled`);
-    return {
-      pool: await poolRef(services, pool.storageId),
-      image: { id: imageId, format: image.format, digest: image.digest },
-      stores: await Promise.all(replicas.map(replica => storeRef(services, replica.id))),
-    };
-  });
+  const filled = await op
+    .task(`fill the image cache${label}`, workerHostId, 'cache.fill', () => fillInput(services, imageId, pool))
+    .catch(async (error: unknown) => {
+      const faults = error instanceof CisternError ? (error.replicas ?? []) : [];
+      if (faults.length > 0) await services.db.write(trx => markFaults(trx, services, imageId, faults));
+      throw error;
+    });
   await op.tx(`publish the cache entry${label}`, async trx => {
     const now = new Date().toISOString();
-    const set = { status: 'ready' as const, size: filled.allocated, last_used_at: now };
+    const set = { status: 'ready' as const, reason: null, verified_at: now, size: filled.allocated, last_used_at: now };
     await trx
       .insertInto('cache_entries')
       .values({ ...at(pool, imageId), ...set, created_at: now })
       .onConflict(c => c.columns(['image_id', 'primary_storage_id', 'host_id']).doUpdateSet(set))
       .execute();
     if (!filled.alreadyThere) await adjustAvailable(trx, pool, -filled.allocated);
+    await markFaults(trx, services, imageId, filled.faults);
+    if (filled.storeId !== null) await markReplica(trx, services, imageId, filled.storeId, null);
   });
+}
+
+/** What `cache.fill` needs. Replicas that are damaged, as far as is known, come last: each part is verified, so trying them does no harm. */
+async function fillInput(services: Services, imageId: string, pool: PoolKey): Promise<CommandInput<'cache.fill'>> {
+  const image = await findImage(services.db.read, imageId);
+  const replicas = await services.db.read
+    .selectFrom('replicas')
+    .innerJoin('backup_storages', 'backup_storages.id', 'replicas.backup_storage_id')
+    .select('backup_storages.id')
+    .where('image_id', '=', imageId)
+    .where('replicas.status', 'in', ['ready', 'damaged'])
+    .where('backup_storages.state', '<>', 'disabled')
+    .orderBy('replicas.status', 'desc')
+    // those that answered last time first
+    .orderBy('backup_storages.status')
+    .execute();
+  if (replicas.length === 0 || image.digest === null)
+    throw new CisternError('NO_STORAGE', `image ${image.name} has no replica on a backup storage that is enabled`);
+  return {
+    pool: await poolRef(services, pool.storageId),
+    image: { id: imageId, format: image.format, digest: image.digest },
+    stores: await Promise.all(replicas.map(replica => storeRef(services, replica.id))),
+  };
+}
+
+/**
+ * Runs `use`, which stands on a cached image; where that turns out to be damaged, it is fetched anew into its place, and `use` is run once
+ * more. `use` is told what its steps are to be called.
+ */
+export async function onSoundImage<T>(
+  op: Run,
+  imageId: string | null,
+  pool: PoolKey,
+  workerHostId: string,
+  use: (again: string) => Promise<T>,
+): Promise<T> {
+  try {
+    return await use('');
+  } catch (error) {
+    if (imageId === null || !(error instanceof CisternError && error.code === 'CACHE_DAMAGED')) throw error;
+    await op.services.db.write(trx => markCacheDamaged(trx, op.services, pool, imageId, error.message));
+    await ensureCached(op, imageId, pool, workerHostId, ' again');
+    return use(' again');
+  }
 }
 
 /** Moves the physical figure of a pool by what an operation has just written or freed, until it is measured again. */
@@ -96,15 +135,4 @@ export async function adjustAvailable(trx: Trx, pool: PoolKey, bytes: number): P
     .where('available', 'is not', null);
   if (pool.hostId !== '') query = query.where('host_id', '=', pool.hostId);
   await query.execute();
-}
-
-export function whereEntry<Q extends { where(column: 'image_id' | 'primary_storage_id' | 'host_id', op: '=', value: string): Q }>(
-  query: Q,
-  pool: PoolKey,
-  imageId: string,
-): Q {
-  return query
-    .where('image_id', '=', imageId)
-    .where('primary_storage_id', '=', pool.storageId)
-    .where('host_id', '=', pool.hostId);
 }

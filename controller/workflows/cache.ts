@@ -7,7 +7,8 @@ import { demandRoom, type PoolKey } from '../policy/capacity.ts';
 import { cacheStatus, workerFor, workers } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
 import { poolRef } from '../fleet/refs.ts';
-import { adjustAvailable, cacheLock, claimCacheRoom, ensureCached, whereEntry } from './cache-entry.ts';
+import { adjustAvailable, cacheLock, claimCacheRoom, ensureCached } from './cache-entry.ts';
+import { whereEntry } from './cache-rows.ts';
 
 interface CacheRequest {
   image: string;
@@ -76,7 +77,18 @@ export const addToCache: Workflow<CacheRequest, Plan> = {
 };
 
 async function keep(trx: Trx, pool: PoolKey, imageId: string): Promise<void> {
-  const entry = whereEntry(trx.updateTable('cache_entries').set({ status: 'ready' }), pool, imageId);
+  const entry = whereEntry(
+    trx.updateTable('cache_entries').set(e => ({
+      status: e
+        .case()
+        .when('reason', 'is', null)
+        .then('ready' as const)
+        .else('damaged' as const)
+        .end(),
+    })),
+    pool,
+    imageId,
+  );
   await entry.where('status', '=', 'deleting').execute();
 }
 
@@ -97,7 +109,7 @@ export const evictFromCache: Workflow<CacheRequest, Plan> = {
       .selectAll()
       .where('image_id', '=', image.id)
       .where('primary_storage_id', '=', storage.id)
-      .where('status', '=', 'ready');
+      .where('status', 'in', ['ready', 'damaged']);
     if (request.host !== undefined) entries = entries.where('host_id', '=', (await findHost(trx, request.host)).id);
     const found = await entries.orderBy('host_id').execute();
     if (found.length === 0) throw new CisternError('NOT_FOUND', `image ${image.name} is not in the cache of ${storage.name}`);

@@ -52,7 +52,14 @@ export const deleteImage: Workflow<{ ref: string }, DeletePlan> = {
       await db.write(async trx => {
         const left = await trx
           .updateTable('replicas')
-          .set({ status: 'ready' })
+          .set(e => ({
+            status: e
+              .case()
+              .when('reason', 'is', null)
+              .then('ready' as const)
+              .else('damaged' as const)
+              .end(),
+          }))
           .where('image_id', '=', plan.imageId)
           .executeTakeFirst();
         const status = left.numUpdatedRows > 0n ? 'ready' : 'deleted';

@@ -5,7 +5,7 @@ import { poolRef } from '../fleet/refs.ts';
 import { claimLock, refuseVolumes } from '../operations/claims.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { workers } from '../policy/placement.ts';
-import { whereEntry } from './cache-entry.ts';
+import { whereEntry } from './cache-rows.ts';
 import { forget, type HostRef } from './primary-storage-hosts.ts';
 
 /** Removes a primary storage without volumes from cistern: its cache and trash go, the hosts unmount it. */

@@ -11,6 +11,7 @@ import { attachPrimaryStorage, detachPrimaryStorage } from './primary-storage-cl
 import { deletePrimaryStorage } from './primary-storage-delete.ts';
 import { scanBackupStorage, scanPrimaryStorage } from './scan.ts';
 import { emptyTrash } from './trash.ts';
+import { verifyCache, verifyImage } from './verify.ts';
 import { createVolumes } from './volume-create.ts';
 import { deleteVolumes, resizeVolume } from './volume.ts';
 
@@ -29,6 +30,8 @@ export const WORKFLOWS = [
   deleteBackupStorage,
   addToCache,
   evictFromCache,
+  verifyCache,
+  verifyImage,
   importImage,
   deleteImage,
   createVolumes,

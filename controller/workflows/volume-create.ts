@@ -7,7 +7,7 @@ import type { Row } from '../db/schema.ts';
 import { discard } from '../operations/garbage.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { place } from '../policy/placement.ts';
-import { claimCacheRoom, ensureCached } from './cache-entry.ts';
+import { claimCacheRoom, ensureCached, onSoundImage } from './cache-entry.ts';
 import { poolRef } from '../fleet/refs.ts';
 
 interface Request {
@@ -112,16 +112,13 @@ export const createVolumes: Workflow<Request, Plan> = {
     op.undo('remove what was made', () =>
       discard(op, plan.workerHostId, { kind: 'volumes', storageId: plan.storageId, volumeIds: ids }),
     );
-    const made = await op.task(
-      'create',
-      plan.workerHostId,
-      'volume.create',
-      async (): Promise<CommandInput<'volume.create'>> => ({
+    const made = await onSoundImage(op, plan.image?.id ?? null, pool, plan.workerHostId, again =>
+      op.task(`create${again}`, plan.workerHostId, 'volume.create', async (): Promise<CommandInput<'volume.create'>> => ({
         pool: await poolRef(services, plan.storageId),
         volumes: plan.volumes.map(({ id, layerId }) => ({ id, layerId })),
         size: plan.size,
         backing: plan.image && { imageId: plan.image.id, format: plan.image.format, virtualSize: plan.image.virtualSize },
-      }),
+      })),
     );
     op.finish({ volumes: plan.volumes.map(({ id, name }) => ({ id, name })), size: made.size }, async trx => {
       await trx

@@ -3,6 +3,7 @@ import type { ImageFormat } from '../../shared/model.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { workerFor } from '../policy/placement.ts';
 import { chooseStores, poolRef, storeRef } from '../fleet/refs.ts';
+import { onSoundImage } from './cache-entry.ts';
 import { claimVolume } from './volume.ts';
 import { claimImage, finishImage, undoImage } from './image-rows.ts';
 
@@ -22,6 +23,10 @@ interface UploadPlan {
   volumeId: string;
   layerId: string;
   storageId: string;
+  /** As in the pool's row: '' where all hosts see one. */
+  poolHostId: string;
+  /** The image that the volume stands on. */
+  baseId: string | null;
   format: ImageFormat;
   compress: boolean;
 }
@@ -44,6 +49,8 @@ export const uploadVolume: Workflow<UploadRequest, UploadPlan> = {
       volumeId: volume.id,
       layerId: volume.layer_id,
       storageId: volume.primary_storage_id,
+      poolHostId: volume.host_id,
+      baseId: volume.image_id,
       format: request.format,
       compress: request.compress,
     };
@@ -58,14 +65,17 @@ export const uploadVolume: Workflow<UploadRequest, UploadPlan> = {
   },
   async run(op, plan) {
     undoImage(op, plan);
-    const done = await op.task('upload', plan.hostId, 'volume.upload', async () => ({
-      pool: await poolRef(op.services, plan.storageId),
-      volumeId: plan.volumeId,
-      layerId: plan.layerId,
-      image: { id: plan.imageId, format: plan.format },
-      compress: plan.compress,
-      stores: await Promise.all(plan.storeIds.map(id => storeRef(op.services, id))),
-    }));
+    const pool = { storageId: plan.storageId, hostId: plan.poolHostId };
+    const done = await onSoundImage(op, plan.baseId, pool, plan.hostId, again =>
+      op.task(`upload${again}`, plan.hostId, 'volume.upload', async () => ({
+        pool: await poolRef(op.services, plan.storageId),
+        volumeId: plan.volumeId,
+        layerId: plan.layerId,
+        image: { id: plan.imageId, format: plan.format },
+        compress: plan.compress,
+        stores: await Promise.all(plan.storeIds.map(id => storeRef(op.services, id))),
+      })),
+    );
     finishImage(op, plan.imageId, done, {});
   },
 };

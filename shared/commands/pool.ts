@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ReplicaFault } from '../errors.ts';
 import { Bytes, Capacity, Id, Sha256, Time } from '../model.ts';
 import { command } from './command.ts';
 import { ImageRef, PoolRef } from './refs.ts';
@@ -77,7 +78,23 @@ export const poolCommands = [
       virtualSize: Bytes,
       alreadyThere: z.boolean(),
       transfer: z.unknown().optional(),
+      storeId: Id.nullable().default(null).describe('the replica that it came from'),
+      faults: z.array(ReplicaFault).default([]).describe('replicas that were tried in vain before one was good'),
     }),
+  }),
+  command({
+    kind: 'cache.verify',
+    summary: 'Reads a cached image and compares each part with what its manifest said; changes nothing',
+    input: z.strictObject({
+      pool: PoolRef,
+      image: ImageRef,
+      bytesPerSecond: z
+        .int()
+        .min(2 ** 20)
+        .nullable()
+        .describe('holds the reading down, to leave the pool to VMs; null: as fast as it goes'),
+    }),
+    output: z.object({ parts: z.int(), bytes: Bytes }),
   }),
   command({
     kind: 'cache.evict',

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Bytes, Capacity, Id, ImageFormat, Sha256, Time } from '../model.ts';
 import { command } from './command.ts';
-import { StoreRef } from './refs.ts';
+import { ImageRef, StoreRef } from './refs.ts';
 
 /** An image as it lies on a backup storage. */
 export const FoundImage = z.object({
@@ -29,6 +29,12 @@ export const storeCommands = [
 ] as const;
 
 export const replicaCommands = [
+  command({
+    kind: 'image.verify',
+    summary: 'Reads an image on a backup storage and compares each part with its manifest; changes nothing',
+    input: z.strictObject({ store: StoreRef, image: ImageRef, digest: Sha256 }),
+    output: z.object({ parts: z.int(), bytes: Bytes }),
+  }),
   command({
     kind: 'image.remove',
     summary: 'Removes an image from a backup storage; does nothing where it is gone already',

@@ -86,6 +86,17 @@ export const imageRoutes = routes({
     status: 200,
     output: Image,
   },
+  verifyImage: {
+    method: 'post',
+    path: '/api/v1/images/:ref/verify',
+    role: 'operator',
+    tag: 'images',
+    summary: 'Read an image on all of its backup storages, and compare each part with its manifest',
+    params: ref,
+    starts: true,
+    status: 202,
+    output: Operation,
+  },
   deleteImage: {
     method: 'delete',
     path: '/api/v1/images/:ref',

@@ -165,6 +165,17 @@ export const primaryStorageRoutes = routes({
     status: 202,
     output: Operation,
   },
+  verifyCache: {
+    method: 'post',
+    path: '/api/v1/cache/verify',
+    role: 'operator',
+    tag: 'image cache',
+    summary: 'Read a cached image from end to end, and compare each part with what was fetched',
+    body: z.strictObject({ image: z.string(), primaryStorage: z.string(), host: z.string().optional() }),
+    starts: true,
+    status: 202,
+    output: Operation,
+  },
   listTrash: {
     method: 'get',
     path: '/api/v1/trash',

@@ -130,6 +130,13 @@ export const IMAGES = {
     title: 'The manifest of the object is damaged',
     action: 'Use another replica, and delete this one.',
   },
+  CACHE_DAMAGED: {
+    status: 409,
+    retryable: false,
+    title: 'A cached image is not what was fetched',
+    action:
+      'Check the disk or server of the pool. "cistern image cache add" fetches the image anew into its place; VMs that run on it keep the damaged copy open until they are stopped and started.',
+  },
   TRANSFER_NO_LANE: {
     status: 501,
     retryable: false,

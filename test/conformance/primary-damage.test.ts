@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CisternError, type ErrorCode } from '../../shared/errors.ts';
-import { damage, flipBit } from '../unit/damage.ts';
-import { cacheImage, code, make, MiB, onEveryTarget, volumes } from './primary-steps.ts';
-import { connect, newPool, signal } from './primary-targets.ts';
+import { damage, flipBit, picker } from '../unit/damage.ts';
+import { cacheImage, code, fill, make, MiB, onEveryTarget, volumes } from './primary-steps.ts';
+import { connect, exec, newPool, signal } from './primary-targets.ts';
 
 const named = (expected: ErrorCode, path: string) => (error: unknown) => {
   assert.ok(error instanceof CisternError && error.code === expected, String(error));
@@ -64,17 +64,87 @@ onEveryTarget('damage', it => {
     assert.equal((await (await connect(place, id, false)).usage(signal)).volumes.length, 1);
   });
 
-  it('of the meta.json of a cached image makes no clone', async place => {
+  it('of what a cached image is described by makes no clone: each 7th byte of meta.json and parts.json', async place => {
     const { pool } = await newPool(place);
     const image = await cacheImage(pool, place);
-    const path = join(place.root, 'cache', image, 'meta.json');
+    const folder = join(place.root, 'cache', image);
+    for (const name of ['meta.json', 'parts.json']) {
+      const path = join(folder, name);
+      const good = await readFile(path);
+      await chmod(path, 0o644);
+      for (let at = 0; at < good.length - 1; at += 7) {
+        await writeFile(path, flipBit(good, at, at % 6));
+        await rm(join(folder, 'verified.json'), { force: true });
+        const full = { signal, full: true };
+        await assert.rejects(pool.verifyImage(image, 'qcow2', full), named('CACHE_DAMAGED', path));
+        await assert.rejects(make(pool, volumes(1), 8 * MiB, image), named('CACHE_DAMAGED', path));
+      }
+      await writeFile(path, good);
+    }
+    await make(pool, volumes(1), 8 * MiB, image);
+  });
+
+  it('of a cached image, written by a program, is seen by the next clone, named by part, and mended by a fetch', async place => {
+    const { pool } = await newPool(place);
+    const image = await cacheImage(pool, place);
+    const [before] = volumes(1);
+    await make(pool, [before!], 8 * MiB, image);
+    const path = join(place.root, 'cache', image, 'image.qcow2');
     const good = await readFile(path);
     await chmod(path, 0o644);
-    for (let at = 0; at < good.length; at += 7) {
-      await writeFile(path, flipBit(good, at, at % 6));
-      await assert.rejects(make(pool, volumes(1), 8 * MiB, image), error => error instanceof CisternError && error.message.includes(path)); // prettier-ignore
+    const pick = picker(image);
+    for (let round = 0; round < 8; round++) {
+      await writeFile(path, flipBit(good, pick(good.length), pick(8)), { flag: 'r+' });
+      await assert.rejects(make(pool, volumes(1), 8 * MiB, image), code('CACHE_DAMAGED'));
+      await assert.rejects(pool.verifyBase(before!.id, signal), named('CACHE_DAMAGED', `${path}: part 0`));
+      await assert.rejects(make(pool, volumes(1), 8 * MiB, image), code('CACHE_DAMAGED'), 'it stays damaged');
     }
+    // a part of zeros too
     await writeFile(path, good);
     await make(pool, volumes(1), 8 * MiB, image);
+    await writeFile(path, good.subarray(0, good.length - 512));
+    await assert.rejects(make(pool, volumes(1), 8 * MiB, image), code('CACHE_DAMAGED'));
+    const source = join(place.outside, 'again.qcow2');
+    await writeFile(source, good);
+    await fill(pool, image, source);
+    await make(pool, volumes(1), 8 * MiB, image);
+    assert.deepEqual(await readFile(path), good);
+    assert.deepEqual((await readdir(join(place.root, 'cache', image))).sort(), ['image.qcow2', 'meta.json', 'parts.json', 'verified.json']); // prettier-ignore
+    assert.deepEqual(await readdir(join(place.root, 'tmp')), []);
+    using layer = await pool.volumeFile(before!.id, before!.layerId);
+    await exec('qemu-img', ['compare', '-f', 'qcow2', '-F', 'qcow2', layer.path, source]);
+  });
+
+  it('of a cached image that no program did is seen by a full look, and from then on by every clone', async place => {
+    const { pool } = await newPool(place);
+    const image = await cacheImage(pool, place);
+    const path = join(place.root, 'cache', image, 'image.qcow2');
+    const good = await readFile(path);
+    await chmod(path, 0o600);
+    await utimes(path, 1000, 1000);
+    await make(pool, volumes(1), 8 * MiB, image);
+    await writeFile(path, flipBit(good, 300_000, 2), { flag: 'r+' });
+    await utimes(path, 1000, 1000);
+    // a disk leaves no trace at all; here owner and mode tell of a change that explains the other times
+    await chmod(path, 0o444);
+    await make(pool, volumes(1), 8 * MiB, image);
+    await assert.rejects(pool.verifyImage(image, 'qcow2', { signal, full: true }), named('CACHE_DAMAGED', path));
+    await assert.rejects(make(pool, volumes(1), 8 * MiB, image), code('CACHE_DAMAGED'));
+  });
+
+  it('is not suspected where a VM only took and gave back its base, nor read twice after a restart', async place => {
+    const { pool, id } = await newPool(place);
+    const image = await cacheImage(pool, place);
+    const path = join(place.root, 'cache', image, 'image.qcow2');
+    const glance = async (one: typeof pool) => (await one.verifyImage(image, 'qcow2', { signal })).read;
+    assert.equal(await glance(pool), 0);
+    await chmod(path, 0o440);
+    assert.equal(await glance(await connect(place, id, false)), 0);
+    // a copy of the pool on another disk is read once
+    await rename(path, `${path}.old`);
+    await copyFile(`${path}.old`, path);
+    await rm(`${path}.old`);
+    assert.ok((await glance(pool)) > 2 * MiB);
+    assert.equal(await glance(pool), 0);
   });
 });

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Pool } from '../../agent/primary/driver.ts';
 import { fileSource } from '../../agent/transfer/file-end.ts';
+import { digestOf, digestOfParts, PART_SIZE, partCount } from '../../agent/transfer/parts.ts';
 import { transfer } from '../../agent/transfer/transfer.ts';
 import { newId } from '../../shared/id.ts';
 import { exec, ext4Place, folderPlace, type Place, signal } from './primary-targets.ts';
@@ -46,6 +48,15 @@ export async function cacheImage(pool: Pool, place: Place, data = 2): Promise<st
   return id;
 }
 
+/** What a manifest says of a file. */
+export async function partsOf(path: string): Promise<{ partSize: number; parts: string[]; digest: string }> {
+  const bytes = await readFile(path);
+  const parts = Array.from({ length: partCount(bytes.length) }, (_, i) =>
+    digestOf(bytes.subarray(i * PART_SIZE, (i + 1) * PART_SIZE)),
+  );
+  return { partSize: PART_SIZE, parts, digest: digestOfParts(bytes.length, PART_SIZE, parts) };
+}
+
 export async function fill(pool: Pool, id: string, path: string, taskId = newId()): Promise<void> {
   const source = await fileSource(path);
   const sink = await pool.cacheSink(taskId, {
@@ -53,7 +64,7 @@ export async function fill(pool: Pool, id: string, path: string, taskId = newId(
     format: 'qcow2',
     size: source.size,
     virtualSize: 8 * MiB,
-    digest: '0'.repeat(64),
+    ...(await partsOf(path)),
   });
   await transfer({ source, sink, streams: 1, stallSeconds: 10, signal });
 }

@@ -26,7 +26,16 @@ onEveryTarget('image cache', it => {
   it('shows nothing before it is published, and an aborted one leaves nothing', async place => {
     const { pool } = await newPool(place);
     const id = newId();
-    const sink = await pool.cacheSink(newId(), { id, format: 'qcow2', size: MiB, virtualSize: MiB, digest: '0'.repeat(64) });
+    const image = {
+      id,
+      format: 'qcow2' as const,
+      size: MiB,
+      virtualSize: MiB,
+      digest: '0'.repeat(64),
+      partSize: MiB,
+      parts: ['zero'],
+    };
+    const sink = await pool.cacheSink(newId(), image);
     assert.equal(await pool.cached(id, 'qcow2'), undefined);
     await sink.abort();
     assert.deepEqual(await readdir(join(place.root, 'tmp')), []);

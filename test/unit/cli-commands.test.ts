@@ -174,18 +174,12 @@ describe('cistern: commands', () => {
     ],
     ['uploadImage', ['image', 'import', 'mine', '--file', tokenFile], { params: { ref: ids.image } }],
     ['renameImage', ['image', 'rename', 'debian12', 'debian13'], { body: { name: 'debian13' } }],
+    ['verifyImage', ['image', 'verify', 'debian12']],
     ['deleteImage', ['image', 'delete', 'debian12']],
     ['listCache', ['image', 'cache', 'list', '--primary-storage', 'fast'], { query: { limit: 1000, primaryStorage: 'fast' } }],
-    [
-      'addToCache',
-      ['image', 'cache', 'add', 'debian12', '--primary-storage', 'fast'],
-      { body: { image: 'debian12', primaryStorage: 'fast' } },
-    ],
-    [
-      'evictFromCache',
-      ['image', 'cache', 'evict', 'debian12', '--primary-storage', 'fast', '--host', 'kvm1'],
-      { body: { image: 'debian12', primaryStorage: 'fast', host: 'kvm1' } },
-    ],
+    ['addToCache', ['image', 'cache', 'add', 'debian12', '--primary-storage', 'fast'], { body: { image: 'debian12', primaryStorage: 'fast' } }], // prettier-ignore
+    ['verifyCache', ['image', 'cache', 'verify', 'debian12', '--primary-storage', 'fast'], { body: { image: 'debian12', primaryStorage: 'fast' } }], // prettier-ignore
+    ['evictFromCache', ['image', 'cache', 'evict', 'debian12', '--primary-storage', 'fast', '--host', 'kvm1'], { body: { image: 'debian12', primaryStorage: 'fast', host: 'kvm1' } }], // prettier-ignore
     ['listVolumes', ['volume', 'list', '--image', 'debian12', '--kind', 'root']],
     ['getVolume', ['volume', 'show', 'web-1']],
     [

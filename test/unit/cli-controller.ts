@@ -83,7 +83,7 @@ export const samples = {
     size: 512 * 2 ** 20,
     virtualSize: 2 ** 31,
     digest: null,
-    replicas: [{ backupStorageId: ids.store, status: 'ready', createdAt: at }],
+    replicas: [{ backupStorageId: ids.store, status: 'ready', reason: null, createdAt: at }],
     createdAt: at,
   } satisfies Image,
   volume: {
@@ -106,6 +106,8 @@ export const samples = {
     primaryStorageId: ids.pool,
     hostId: ids.host,
     status: 'ready' as const,
+    reason: null,
+    verifiedAt: null,
     size: 2 ** 30,
     volumes: 3,
     lastUsedAt: at,
@@ -193,6 +195,7 @@ export async function startTestController(replace: Partial<Handlers> = {}): Prom
     deletePrimaryStorage: () => operation(),
     listCache: () => page(samples.cacheEntry),
     addToCache: () => operation(),
+    verifyCache: () => operation(),
     evictFromCache: () => operation(),
     listTrash: () => page(samples.trashEntry),
     emptyTrash: () => operation(),
@@ -206,6 +209,7 @@ export async function startTestController(replace: Partial<Handlers> = {}): Prom
     getImage: () => samples.image,
     importImage: ({ body }) => (body.source.type === 'upload' ? running() : operation()),
     renameImage: () => samples.image,
+    verifyImage: () => operation(),
     deleteImage: () => operation(),
     uploadImage: async (_input, { req }) => {
       const received = Buffer.concat((await req.toArray()) as Buffer[]).length;

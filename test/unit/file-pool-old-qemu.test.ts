@@ -39,7 +39,16 @@ describe('volumes on a host with an old qemu', () => {
       { initialize: true, signal, mountDir: base },
     );
     const image = newId();
-    const sink = await pool.cacheSink(newId(), { id: image, format: 'raw', size: GiB, virtualSize: GiB, digest: '0'.repeat(64) });
+    const digest = '0'.repeat(64);
+    const sink = await pool.cacheSink(newId(), {
+      id: image,
+      format: 'raw',
+      size: GiB,
+      virtualSize: GiB,
+      digest,
+      partSize: GiB,
+      parts: ['zero'],
+    });
     await sink.publish();
     const clone = { id: newId(), layerId: newId() };
     const empty = { id: newId(), layerId: newId() };

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import fc from 'fast-check';
-import { digestOfParts, makeManifest, parseManifest, writeManifest } from '../../agent/backup/manifest.ts';
+import { makeManifest, parseManifest, writeManifest } from '../../agent/backup/manifest.ts';
 import type { Sink, Source } from '../../agent/transfer/ends.ts';
 import { flusher } from '../../agent/transfer/flusher.ts';
-import { digestOf, isZero, PART_SIZE, partCount, partRange, partsToMove } from '../../agent/transfer/parts.ts';
+import { digestOf, digestOfParts, isZero, PART_SIZE, partCount, partRange, partsToMove } from '../../agent/transfer/parts.ts';
 import { transfer } from '../../agent/transfer/transfer.ts';
 import { newId } from '../../shared/id.ts';
 

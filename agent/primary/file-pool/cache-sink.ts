@@ -1,18 +1,23 @@
-import { chmod, rename } from 'node:fs/promises';
+import { chmod, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CisternError } from '../../../shared/errors.ts';
 import { inspectCopy } from '../../host/inspect-copy.ts';
 import type { Sink } from '../../transfer/ends.ts';
 import { fileSink } from '../../transfer/file-end.ts';
 import type { CachedImage } from '../driver.ts';
-import { cached } from './cache.ts';
+import { cached, cacheFile } from './cache.ts';
 import { type CacheMeta, createFile, metaPath, syncPath, toMeta } from './meta.ts';
 import { openPool } from './identity.ts';
-import { areaPath, entryName, entryPath, type OpenPool, poolError } from './paths.ts';
+import { areaPath, entryName, entryPath, holdEntry, type OpenPool, poolError } from './paths.ts';
+import { writeParts } from './parts.ts';
 import { openScratch } from './scratch.ts';
+import { remember, stampOf } from './stamp.ts';
+import { verifyImage } from './verify.ts';
 
 /**
- * Where an image arrives for the cache: in `tmp/<taskId>/`, then, whole, durable, judged by its header, read-only and with its
- * meta.json beside it, under `cache/<imageId>/` by one rename. Where another host was first (a shared pool), its copy stays and this one goes.
+ * Where an image arrives for the cache: in `tmp/<taskId>/`, then, whole, durable, judged by its header, read-only and with its meta.json beside it, under
+ * `cache/<imageId>/` by one rename. Where another host was first (a shared pool), its copy stays and this one goes; where what lies there is
+ * damaged, this one takes its place: clones go on standing on the same name, and the same bytes as they should be.
  */
 export async function cacheSink(opened: OpenPool, taskId: string, image: CachedImage): Promise<Sink> {
   const target = entryName(opened, 'cache', image.id);
@@ -36,15 +41,23 @@ export async function cacheSink(opened: OpenPool, taskId: string, image: CachedI
     using pool = await openPool(opened.base);
     await inner.publish();
     await inspectCopy(file, image);
-    const meta: CacheMeta = { version: 1, ...image, createdAt: new Date().toISOString() };
+    const { parts, partSize, ...described } = image;
+    const meta: CacheMeta = { version: 1, ...described, createdAt: new Date().toISOString() };
+    await writeParts(scratch.path, { partSize, parts });
     await createFile(metaPath(scratch.path), toMeta(meta), 0o444);
     await chmod(scratch.path, 0o755);
     await syncPath(scratch.path);
-    await rename(scratch.name, entryPath(pool, 'cache', image.id)).catch(async (error: NodeJS.ErrnoException) => {
-      const taken = error.code === 'ENOTEMPTY' || error.code === 'EEXIST';
-      if (!taken || (await cached(pool, image.id, image.format)) === undefined) throw error;
+    const place = entryPath(pool, 'cache', image.id);
+    await rename(scratch.name, place).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+      if (await isSound(pool, image)) return;
+      using there = await holdEntry(place);
+      if (there === undefined) throw error;
+      for (const name of await readdir(scratch.path)) await rename(join(scratch.path, name), join(there.path, name));
+      await syncPath(there.path);
     });
     await syncPath(areaPath(pool, 'cache'));
+    await rememberPublished(pool, image);
   };
   return {
     ...inner,
@@ -59,4 +72,28 @@ export async function cacheSink(opened: OpenPool, taskId: string, image: CachedI
     },
     abort: remove,
   };
+}
+
+/** Whether an image that lies in the cache already is the one that was fetched, from its first to its last byte. */
+async function isSound(pool: OpenPool, image: CachedImage): Promise<boolean> {
+  try {
+    const there = await cached(pool, image.id, image.format);
+    if (there?.digest !== image.digest) return false;
+    await verifyImage(pool, image.id, image.format, { signal: NEVER });
+    return true;
+  } catch (error) {
+    if (error instanceof CisternError && error.code === 'CACHE_DAMAGED') return false;
+    throw error;
+  }
+}
+
+/** What has arrived whole is published, also when a cancel comes now. */
+const NEVER = new AbortController().signal;
+
+/** Every part of it was verified as it arrived. */
+async function rememberPublished(pool: OpenPool, { id, format }: CachedImage): Promise<void> {
+  using folder = await holdEntry(entryPath(pool, 'cache', id));
+  if (folder === undefined) return;
+  const image = { name: cacheFile(pool, id, format).path, path: join(folder.path, `image.${format}`) };
+  await remember(image, await stampOf(image));
 }

@@ -1,12 +1,13 @@
 import { join } from 'node:path';
 import { CisternError } from '../../../shared/errors.ts';
-import type { ImageFormat } from '../../../shared/model.ts';
+import { ImageFormat } from '../../../shared/model.ts';
 import type { DiskFile } from '../driver.ts';
 import { backingOf } from './backing.ts';
 import { CacheMeta, metaPath, readMeta } from './meta.ts';
 import { shown } from '../../host/held.ts';
 import { entryName, entryPath, fileStat, holdEntry, type OpenPool, type PoolRoot } from './paths.ts';
 import { discard, finishRemovals } from './scratch.ts';
+import { unsee } from './stamp.ts';
 import { allocated, eachEntry } from './usage.ts';
 
 export const cacheFile = (pool: PoolRoot, imageId: string, format: ImageFormat): DiskFile => ({
@@ -14,7 +15,7 @@ export const cacheFile = (pool: PoolRoot, imageId: string, format: ImageFormat):
   format,
 });
 
-/** The cached image as it was published, or undefined where it is not in the cache. */
+/** The cached image as it was published, or undefined where it is not in the cache. CACHE_DAMAGED where only a part of it is. */
 export async function cached(
   pool: OpenPool,
   imageId: string,
@@ -23,13 +24,19 @@ export async function cached(
   using held = await holdEntry(entryPath(pool, 'cache', imageId));
   if (held === undefined) return undefined;
   const folder = held.path;
-  const [meta, file] = await Promise.all([readMeta(metaPath(folder), CacheMeta), fileStat(join(folder, `image.${format}`))]);
-  if (meta === undefined || file === undefined || meta.format !== format) return undefined;
-  if (meta.size === file.size) return { ...meta, allocated: file.allocated };
-  throw new CisternError(
-    'IO_ERROR',
-    `${shown(folder)} holds ${file.size} bytes of the image where its meta.json says ${meta.size}: evict it and fill the cache again`,
-  );
+  const refuse = (found: string): never => {
+    throw new CisternError('CACHE_DAMAGED', `the cached image ${shown(folder)}: ${found}`);
+  };
+  const meta = await readMeta(metaPath(folder), CacheMeta).catch((error: unknown) => {
+    if (error instanceof CisternError && error.message.includes(' is damaged: ')) return refuse(error.message);
+    throw error;
+  });
+  const file = await fileStat(join(folder, `image.${format}`));
+  if (meta !== undefined && (meta.id !== imageId || meta.format !== format)) return undefined;
+  if (meta === undefined) return refuse('its meta.json is not there');
+  if (file === undefined) return refuse(`its meta.json is there, but no image.${format}`);
+  if (meta.size !== file.size) refuse(`it has ${file.size} bytes where its meta.json says ${meta.size}`);
+  return { ...meta, allocated: file.allocated };
 }
 
 /** Clones being made of each cached image in this process, by the image's folder; -1 while the image is being evicted. */
@@ -71,6 +78,7 @@ export async function evict(pool: OpenPool, imageId: string): Promise<{ freed: n
       if (users.length > 0) refuse(`${users.length} in ${area} stand on it, such as ${users[0]}`);
     }
     const freed = await allocated(held.path);
+    for (const format of ImageFormat.options) unsee(cacheFile(pool, imageId, format).path);
     await discard(pool, entryPath(pool, 'cache', imageId), 'image', imageId);
     return { freed };
   } finally {

@@ -40,8 +40,8 @@ const { constants } = fs;
  * A small JSON file of the pool, or undefined where it is not there. Links and anything but a regular file are refused without
  * being opened for long (a planted pipe would block for ever); a file that is not what the schema says is IO_ERROR.
  */
-export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
-  const text = await readSmall(path);
+export async function readJson<T>(path: string, schema: z.ZodType<T>, limit = LIMIT): Promise<T | undefined> {
+  const text = await readSmall(path, limit);
   return text === undefined ? undefined : parse(path, () => schema.parse(JSON.parse(text)));
 }
 
@@ -71,11 +71,11 @@ function parse<T>(path: string, work: () => T): T {
   }
 }
 
-async function readSmall(path: string): Promise<string | undefined> {
+async function readSmall(path: string, limit = LIMIT): Promise<string | undefined> {
   try {
     await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     const stat = await file.stat();
-    if (!stat.isFile() || stat.size > LIMIT) throw foreign(path, `file of at most ${LIMIT} bytes`);
+    if (!stat.isFile() || stat.size > limit) throw foreign(path, `file of at most ${limit} bytes`);
     return await file.readFile('utf8');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;

@@ -25,6 +25,7 @@ import {
   poolError,
 } from './paths.ts';
 import { openScratch } from './scratch.ts';
+import { verifyImage } from './verify.ts';
 
 export interface NewVolumes {
   volumes: VolumeSpec[];
@@ -53,7 +54,7 @@ export async function createVolumes(
 ): Promise<{ allocated: number }> {
   const { size, backing, volumes } = wanted;
   using _hold = backing === null ? null : holdImage(pool, backing.imageId);
-  if (backing !== null) await checkBacking(pool, backing, size);
+  if (backing !== null) await checkBacking(pool, backing, size, signal);
   const missing: VolumeSpec[] = [];
   for (const spec of volumes) if (!(await standsAlready(pool, spec, wanted))) missing.push(spec);
   if (missing.length > 0) {
@@ -83,7 +84,12 @@ export async function createVolumes(
   return { allocated: (folder && (await fileStat(layerFile(folder.path, first.layerId)))?.allocated) ?? 0 };
 }
 
-async function checkBacking(pool: OpenPool, backing: { imageId: string; format: ImageFormat }, size: number): Promise<void> {
+async function checkBacking(
+  pool: OpenPool,
+  backing: { imageId: string; format: ImageFormat },
+  size: number,
+  signal: AbortSignal,
+): Promise<void> {
   const image = await cached(pool, backing.imageId, backing.format);
   if (image === undefined)
     throw new CisternError(
@@ -95,6 +101,14 @@ async function checkBacking(pool: OpenPool, backing: { imageId: string; format: 
       'BAD_REQUEST',
       `a volume of ${size} bytes is too small for the image ${backing.imageId}, whose disk has ${image.virtualSize} bytes`,
     );
+  await verifyImage(pool, backing.imageId, backing.format, { signal });
+}
+
+/** CACHE_DAMAGED where the image that a volume stands on is: what is read through the volume would be too. */
+export async function verifyBase(pool: OpenPool, volumeId: string, signal: AbortSignal): Promise<void> {
+  using folder = await holdEntry(entryPath(pool, 'volumes', volumeId));
+  const backing = folder && (await backingOf(folder.path));
+  if (backing) await verifyImage(pool, backing.imageId, backing.format, { signal });
 }
 
 /** Whether the volume stands just as asked for. WRONG_STATE where the id is taken by one that is different. */

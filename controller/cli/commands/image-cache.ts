@@ -59,6 +59,15 @@ export function addImageCacheCommands(runtime: Runtime, image: Command): void {
   );
   onPool(
     leaf(runtime, cache, {
+      usage: 'verify <image>',
+      summary: 'Read a cached image from end to end, and compare each part with what was fetched',
+      examples: ['image cache verify debian12 --primary-storage fast'],
+      action: call =>
+        runOperation(call, options => call.client.verifyCache({ body: bodyOf(call.args[0]!, call.options) }, options)),
+    }),
+  );
+  onPool(
+    leaf(runtime, cache, {
       usage: 'evict <image>',
       summary: 'Remove an image from a cache; refused while volumes stand on it',
       examples: ['image cache evict debian12 --primary-storage fast'],

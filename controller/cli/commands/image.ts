@@ -61,6 +61,14 @@ export function addImageCommands(runtime: Runtime, program: Command): void {
   });
   withWait(
     leaf(runtime, image, {
+      usage: 'verify <image>',
+      summary: 'Read an image on all of its backup storages, and compare each part with its manifest',
+      examples: ['image verify debian12'],
+      action: call => runOperation(call, options => call.client.verifyImage({ params: { ref: call.args[0]! } }, options)),
+    }),
+  );
+  withWait(
+    leaf(runtime, image, {
       usage: 'delete <image>',
       summary: 'Delete an image from all backup storages; volumes made from it live on',
       examples: ['image delete debian12-old'],
@@ -82,6 +90,9 @@ async function show(call: Call, image: Image): Promise<void> {
     ['virtual size', formatBytes(image.virtualSize)],
     ['digest', image.digest ?? undefined],
     ['created', `${image.createdAt} (${formatAge(image.createdAt)} ago)`],
-    ...image.replicas.map((replica): [string, string] => ['replica', `${nameOf(replica.backupStorageId)} (${replica.status})`]),
+    ...image.replicas.map((replica): [string, string] => [
+      'replica',
+      `${nameOf(replica.backupStorageId)} (${replica.status}${replica.reason === null ? '' : `: ${replica.reason}`})`,
+    ]),
   ]);
 }

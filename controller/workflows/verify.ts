@@ -1,0 +1,140 @@
+import { CisternError, fromProblem, type ReplicaFault, toProblem } from '../../shared/errors.ts';
+import { findHost, findImage, findPrimaryStorage } from '../db/find.ts';
+import { poolRef, storeRef } from '../fleet/refs.ts';
+import type { Workflow } from '../operations/workflow.ts';
+import type { PoolKey } from '../policy/capacity.ts';
+import { anyHost, workerFor } from '../policy/placement.ts';
+import { cacheLock } from './cache-entry.ts';
+import { whereEntry } from './cache-rows.ts';
+import { markCacheDamaged, markFaults, markReplica } from './damage.ts';
+
+interface CacheRequest {
+  image: string;
+  primaryStorage: string;
+  host?: string;
+  /** Null: as fast as it goes. */
+  bytesPerSecond?: number | null;
+}
+
+interface CachePlan {
+  imageId: string;
+  bytesPerSecond: number | null;
+  pools: (PoolKey & { workerHostId: string; label: string })[];
+}
+
+/** Reads cached copies of an image from end to end, and notes those that are damaged: it fails then, and says how to mend them. */
+export const verifyCache: Workflow<CacheRequest, CachePlan> = {
+  kind: 'cache.verify',
+  async accept(trx, request, _operationId, services) {
+    const image = await findImage(trx, request.image);
+    const storage = await findPrimaryStorage(trx, request.primaryStorage);
+    let entries = trx
+      .selectFrom('cache_entries')
+      .select('host_id')
+      .where('image_id', '=', image.id)
+      .where('primary_storage_id', '=', storage.id)
+      .where('status', 'in', ['ready', 'damaged']);
+    if (request.host !== undefined) entries = entries.where('host_id', '=', (await findHost(trx, request.host)).id);
+    const found = await entries.orderBy('host_id').execute();
+    if (found.length === 0) throw new CisternError('NOT_FOUND', `image ${image.name} is not in the cache of ${storage.name}`);
+    const pools: CachePlan['pools'] = [];
+    for (const { host_id: hostId } of found) {
+      const pool = { storageId: storage.id, hostId };
+      const label = hostId === '' ? '' : ` on ${(await findHost(trx, hostId)).name}`;
+      pools.push({ ...pool, label, workerHostId: await workerFor(trx, services.fleet, pool) });
+    }
+    return {
+      plan: { imageId: image.id, bytesPerSecond: request.bytesPerSecond ?? null, pools },
+      resources: [
+        { kind: 'image', id: image.id },
+        { kind: 'primary-storage', id: storage.id },
+      ],
+    };
+  },
+  async run(op, { imageId, bytesPerSecond, pools }) {
+    const { services } = op;
+    const { format } = await findImage(services.db.read, imageId);
+    const damaged: string[] = [];
+    for (const pool of pools) {
+      const { label } = pool;
+      await op.lock(cacheLock(pool, imageId));
+      try {
+        await op.task(`verify${label}`, pool.workerHostId, 'cache.verify', async () => ({
+          pool: await poolRef(services, pool.storageId),
+          image: { id: imageId, format },
+          bytesPerSecond,
+        }));
+      } catch (error) {
+        if (!(error instanceof CisternError && error.code === 'CACHE_DAMAGED')) throw error;
+        const users = await op.tx(`note the damage${label}`, async trx => {
+          await markCacheDamaged(trx, services, pool, imageId, error.message);
+          return whereEntry(trx.selectFrom('volumes').select('name'), pool, imageId).limit(4).execute();
+        });
+        const names = users.slice(0, 3).map(user => user.name).join(', ') + (users.length > 3 ? ', ...' : ''); // prettier-ignore
+        damaged.push(`${error.message}${names && ` (volumes stand on it: ${names})`}`);
+        continue;
+      }
+      await op.tx(`note that it is sound${label}`, async trx => {
+        const set = { status: 'ready' as const, reason: null, verified_at: new Date().toISOString() };
+        await whereEntry(trx.updateTable('cache_entries').set(set), pool, imageId)
+          .where('status', 'in', ['ready', 'damaged'])
+          .execute();
+      });
+    }
+    if (damaged.length > 0) throw new CisternError('CACHE_DAMAGED', damaged.join('; '));
+    op.finish({ imageId, pools: pools.length });
+  },
+};
+
+/** Reads an image on each of its backup storages, and notes which replicas are damaged, and which are sound again. */
+export const verifyImage: Workflow<{ ref: string }, { imageId: string; hostId: string; storeIds: string[] }> = {
+  kind: 'image.verify',
+  async accept(trx, request, _operationId, services) {
+    const image = await findImage(trx, request.ref);
+    if (image.status !== 'ready') throw new CisternError('WRONG_STATE', `image ${image.name} is ${image.status}`);
+    const replicas = await trx
+      .selectFrom('replicas')
+      .select('backup_storage_id')
+      .where('image_id', '=', image.id)
+      .where('status', 'in', ['ready', 'damaged'])
+      .execute();
+    const host = await anyHost(trx, services.fleet);
+    return {
+      plan: { imageId: image.id, hostId: host.id, storeIds: replicas.map(row => row.backup_storage_id) },
+      resources: [{ kind: 'image', id: image.id }],
+    };
+  },
+  async run(op, { imageId, hostId, storeIds }) {
+    const { services } = op;
+    const image = await findImage(services.db.read, imageId);
+    const faults: ReplicaFault[] = [];
+    for (const [i, storeId] of storeIds.entries()) {
+      try {
+        await op.task(`verify replica ${i + 1}`, hostId, 'image.verify', async () => ({
+          store: await storeRef(services, storeId),
+          image: { id: imageId, format: image.format },
+          digest: image.digest!,
+        }));
+      } catch (error) {
+        if (op.signal().aborted || !(error instanceof CisternError)) throw error;
+        faults.push({ storeId, code: error.code, detail: error.message });
+        continue;
+      }
+      await op.tx(`note that replica ${i + 1} is sound`, trx => markReplica(trx, services, imageId, storeId, null));
+    }
+    if (faults.length > 0) {
+      await op.tx('note the damage', trx => markFaults(trx, services, imageId, faults));
+      const [first] = faults;
+      const problem = toProblem(
+        new CisternError('INTERNAL', faults.map(fault => `${fault.storeId}: ${fault.detail}`).join('; ')),
+      );
+      const { action: _, ...rest } = { ...problem, code: first!.code };
+      throw fromProblem({
+        ...rest,
+        action: 'Use another replica; a damaged one is left as it is, for you to look at.',
+        replicas: faults,
+      });
+    }
+    op.finish({ imageId, replicas: storeIds.length });
+  },
+};
