@@ -19,12 +19,8 @@ export async function scrubCaches({ db, log }: Services, engine: Engine, signal:
   for (const { image_id: image, primary_storage_id: primaryStorage, host_id: host } of entries) {
     signal.throwIfAborted();
     try {
-      let operation = await engine.start(verifyCache, {
-        image,
-        primaryStorage,
-        ...(host !== '' && { host }),
-        bytesPerSecond: RATE,
-      });
+      const request = { image, primaryStorage, ...(host !== '' && { host }), bytesPerSecond: RATE };
+      let operation = await engine.start(verifyCache, request, { shown: request });
       while (!isEnded(operation.state) && !signal.aborted) operation = await engine.wait(operation.id, ASK_SECONDS, signal);
     } catch (error) {
       // it was evicted meanwhile, or its host is away: the next round finds it
