@@ -78,7 +78,7 @@ onEveryTarget('identity', it => {
     await assert.rejects(connect(place, id, false), code('IO_ERROR'));
     await rm(file);
     await writeFile(file, '{"version":1');
-    await assert.rejects(connect(place, id, true), code('IO_ERROR'));
+    await assert.rejects(connect(place, id, true), code('POOL_IDENTITY'));
   });
 });
 
