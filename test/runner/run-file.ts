@@ -63,6 +63,7 @@ export async function runFile(file: string, { timeout, grace, grep, signal }: Ru
   const left = await settle(mark, grace);
   for (const { what } of left) fault(`left behind: ${what}`);
   for (const { pid } of left) if (pid !== undefined) kill(pid);
+  if (left.length > 0) await settle(mark, grace);
   if (!left.some(({ pid }) => pid === undefined)) await rm(folder, { recursive: true, force: true, maxRetries: 5 });
   return { ...result, output: Buffer.concat(output).toString(), seconds: (performance.now() - started) / 1000 };
 }

@@ -55,6 +55,20 @@ describe('fetching from a hostile server', () => {
     const first = `${head('200 OK', 'ETag: "a"', 'Content-Length: 10')}01234`;
     const rest = (range: string, length: number, body: string): string =>
       head('206 Partial Content', `Content-Range: ${range}`, `Content-Length: ${length}`) + body;
+    /** Node drops what came where the end came with it, so the first half may be lost: then it is told once more. */
+    const broken = async (second: string, work: (url: string) => Promise<unknown>): Promise<string[]> => {
+      for (let tries = 0; ; tries++) {
+        await using server = await answering(first, second);
+        const outcome = await work(server.url).then(
+          () => undefined,
+          (error: unknown) => ({ error }),
+        );
+        const resumed = /^range: /im.test(server.heads[1] ?? '');
+        if (!resumed && tries < 20) continue;
+        if (outcome) throw outcome.error;
+        return server.heads;
+      }
+    };
     for (const second of [
       rest('bytes 5-6/10', 2, '56'),
       rest('bytes 5-6/7', 2, '56'),
@@ -64,15 +78,15 @@ describe('fetching from a hostile server', () => {
       rest('bytes 5-9/10', 2, '56'),
       rest('bytes 4-9/10', 6, '456789'),
     ]) {
-      await using server = await answering(first, second);
-      await refused(server.url, 'URL_FAILED', /asked for the bytes from 5 on, got/);
+      await broken(second, url => refused(url, 'URL_FAILED', /asked for the bytes from 5 on, got/));
     }
     for (const range of ['bytes 5-9/10', 'bytes 5-9/*']) {
-      await using server = await answering(first, rest(range, 5, '56789'));
-      assert.equal((await fetching(server.url)).size, 10);
-      assert.equal(readFileSync(target(), 'utf8'), '0123456789');
-      assert.match(server.heads[1] ?? '', /^range: bytes=5-\r\nif-range: "a"\r$/im);
-      rmSync(target());
+      const heads = await broken(rest(range, 5, '56789'), async url => {
+        assert.equal((await fetching(url)).size, 10);
+        assert.equal(readFileSync(target(), 'utf8'), '0123456789');
+        rmSync(target());
+      });
+      assert.match(heads[1] ?? '', /^range: bytes=5-\r\nif-range: "a"\r$/im);
     }
   });
 
