@@ -1,7 +1,7 @@
 /** A whole installation for end-to-end tests: controller, agents, a web server of images and, where asked for, an SSH server. */
 import assert from 'node:assert/strict';
 import { createCipheriv, createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -75,9 +75,9 @@ export async function sameContent(a: { path: string; format: string }, b: { path
   assert.equal(exitCode, 0, `${a.path} and ${b.path}: ${stdout}${stderr}`);
 }
 
-/** Every file below `folder`, relative to it; not those of tasks that come and go by themselves. */
+/** Every file below `folder`, relative to it, none where it is gone; not those of tasks that come and go by themselves. */
 export const filesBelow = (folder: string): string[] =>
-  readdirSync(folder, { recursive: true, withFileTypes: true })
+  (existsSync(folder) ? readdirSync(folder, { recursive: true, withFileTypes: true }) : [])
     .filter(entry => entry.isFile())
     .map(entry => join(entry.parentPath, entry.name).slice(folder.length + 1))
     .sort();
