@@ -1,5 +1,5 @@
-import { closeSync, existsSync, fstatSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { writeDurable } from './durable.ts';
 import { CisternError } from './errors.ts';
 
 /** What a file holds that is for its owner alone. SECRET_FILE where it is not a plain file, not ours, or open to others. */
@@ -23,21 +23,6 @@ export function readSecretFile(file: string): string {
 export function readOrMakeSecretFile(file: string, make: () => string): { text: string; created: boolean } {
   if (existsSync(file)) return { text: readSecretFile(file), created: false };
   const text = make();
-  const next = `${file}.new`;
-  rmSync(next, { force: true });
-  const fd = openSync(next, 'wx', 0o600);
-  try {
-    writeSync(fd, `${text}\n`);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  renameSync(next, file);
-  const folder = openSync(dirname(file), 'r');
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
+  writeDurable(file, `${text}\n`);
   return { text, created: true };
 }

@@ -86,7 +86,10 @@ function openFolder(root: string): BackupStore {
     remove: async folder => {
       using place = await resolve(root, folder).catch(absent);
       if (place === undefined) return;
-      await attempt(`removing ${nameOf(folder)}`, () => removeTree(place.file));
+      await attempt(`removing ${nameOf(folder)}`, async () => {
+        await removeTree(place.file);
+        await sync(place.folder); // what is said to have gone does not come back with a power cut
+      });
     },
     check: () => check(root),
     capacity: () =>
@@ -103,6 +106,8 @@ const partialOf = (final: string): string => join(dirname(final), `.partial-${ra
 /** Where an object is: its path in a folder that is held, so that nothing put in the folder's place leads elsewhere. */
 interface Place extends Disposable {
   file: string;
+  /** The folder that it is in, held. */
+  folder: string;
 }
 
 /** The place of an object, no folder on the way being a link; with `make`, missing folders are made, durably. */
@@ -121,7 +126,7 @@ async function resolve(root: string, path: string, make = false): Promise<Place>
     at = await enter(folder);
   }
   const owner = held.move();
-  return { file: join(at, segments.at(-1)!), [Symbol.dispose]: () => owner.dispose() };
+  return { file: join(at, segments.at(-1)!), folder: at, [Symbol.dispose]: () => owner.dispose() };
 }
 
 const refuseLink =

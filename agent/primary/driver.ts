@@ -127,6 +127,8 @@ export interface Pool {
   purge(volumeIds: string[], before: Date | null, signal: AbortSignal): Promise<{ removed: string[]; freed: number }>;
   /** Removes what dead tasks of this host left. */
   sweep(taskIds: string[]): Promise<void>;
+  /** Removes what any task left, where this host alone works on the pool. Only before this process has begun its first task on it. */
+  sweepAll?(): Promise<void>;
   /** Stops being a pool: cached images, trash and identity go. IN_USE where volumes are left. */
   forget(): Promise<void>;
 }

@@ -8,7 +8,7 @@ import { cacheSink } from './file-pool/cache-sink.ts';
 import { capacity, disown, openPool, openRoot } from './file-pool/identity.ts';
 import { AREAS, areaPath, named, type OpenPool, poolError } from './file-pool/paths.ts';
 import { scan } from './file-pool/scan.ts';
-import { openScratch, sweep } from './file-pool/scratch.ts';
+import { openScratch, sweep, sweepAll } from './file-pool/scratch.ts';
 import { discardTrash, purge, restore, trash } from './file-pool/trash.ts';
 import { usage } from './file-pool/usage.ts';
 import { verifyImage } from './file-pool/verify.ts';
@@ -62,6 +62,7 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
     discard: volumeIds => standing(open => discardTrash(open, volumeIds)),
     purge: (volumeIds, before, signal) => standing(open => purge(open, volumeIds, before, signal)),
     sweep: taskIds => standing(open => sweep(open, taskIds)),
+    ...(shared ? {} : { sweepAll: () => standing(sweepAll) }),
     forget: () => standing(forget),
   };
 }

@@ -1,9 +1,11 @@
 import { mkdir } from 'node:fs/promises';
-import { isAbsolute, normalize } from 'node:path';
+import { dirname, isAbsolute, normalize } from 'node:path';
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
 import type { PrimaryDriver } from './driver.ts';
+import { sync } from '../transfer/file-end.ts';
 import { openFilePool } from './file-pool.ts';
+import { isFull } from './file-pool/paths.ts';
 
 const LocalConfig = z.strictObject({
   path: z
@@ -28,10 +30,20 @@ export const local: PrimaryDriver<LocalConfig> = {
   },
 };
 
-/** Makes a folder with those above it; returns how many were made, or undefined where it was there. */
+/**
+ * Makes a folder with those above it, durably, since what is fsynced below a folder that a power cut takes away is lost with it;
+ * returns how many were made, or undefined where it was there.
+ */
 async function makeFolder(path: string): Promise<number | undefined> {
-  const first = await mkdir(path, { recursive: true, mode: 0o755 }).catch((cause: NodeJS.ErrnoException) => {
-    throw new CisternError('POOL_UNAVAILABLE', `making the pool folder ${path}: ${cause.message}`, { cause });
-  });
-  return first === undefined ? undefined : path.split('/').length - first.split('/').length + 1;
+  try {
+    const first = await mkdir(path, { recursive: true, mode: 0o755 });
+    if (first === undefined) return undefined;
+    // "/.": the last of the names above may be a link
+    for (let at = path; at.length >= first.length; at = dirname(at)) await sync(`${dirname(at)}/.`);
+    return path.split('/').length - first.split('/').length + 1;
+  } catch (error) {
+    throw new CisternError(isFull(error) ? 'POOL_FULL' : 'POOL_UNAVAILABLE', `making the pool folder ${path}: ${String(error)}`, {
+      cause: error,
+    });
+  }
 }

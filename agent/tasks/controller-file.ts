@@ -1,7 +1,8 @@
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { agentRoutes } from '../../shared/contract/agent.ts';
+import { writeDurable } from '../../shared/durable.ts';
 import type { Logger } from '../../shared/log.ts';
 import { checkedLine, readChecked } from './checked-line.ts';
 
@@ -26,8 +27,5 @@ export function readController(stateDir: string, log: Logger): ControllerAddress
 
 export const forgetController = (stateDir: string): void => rmSync(fileOf(stateDir), { force: true });
 
-export function writeController(stateDir: string, address: ControllerAddress): void {
-  const next = `${fileOf(stateDir)}.new`;
-  writeFileSync(next, checkedLine(address), { mode: 0o600 });
-  renameSync(next, fileOf(stateDir));
-}
+export const writeController = (stateDir: string, address: ControllerAddress): void =>
+  writeDurable(fileOf(stateDir), checkedLine(address));

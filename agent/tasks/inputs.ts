@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream';
 import type { CommandMessage } from '../../shared/commands/index.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { Progress } from '../../shared/task.ts';
+import { spoolError } from '../host/spool-error.ts';
 import { orAborted } from '../worker/or-aborted.ts';
 import { createMeter } from '../worker/progress.ts';
 import type { TaskInput } from '../worker/protocol.ts';
@@ -58,7 +59,9 @@ export function createInputs({ spoolDir, maxSize, stallSeconds }: InputsOptions)
 
   async function store({ id, size, progress }: Waiting, body: Readable, signal: AbortSignal): Promise<TaskInput> {
     const folder = join(spoolDir, id);
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+      throw spoolError(error, `task ${id}: making ${folder}`);
+    });
     const path = join(folder, 'input');
     const limit = Math.min(size ?? maxSize, maxSize);
     const hash = createHash('sha256');

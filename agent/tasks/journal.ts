@@ -3,9 +3,10 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
-import { CisternError, Problem } from '../../shared/errors.ts';
+import { Problem } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
 import { TaskState } from '../../shared/task.ts';
+import { spoolError } from '../host/spool-error.ts';
 import { checkedLine, readChecked } from './checked-line.ts';
 import { setAside } from './set-aside.ts';
 
@@ -40,7 +41,7 @@ export interface Journal {
   records: TaskRecord[];
   /** Number of this run of the agent: its start in Unix milliseconds, and above that of every run before, whatever the clock did. */
   epoch: number;
-  /** Puts a line in the queue; tells its length in bytes, and when it is in the file. IO_ERROR where the disk refuses. */
+  /** Puts a line in the queue; tells its length in bytes, and when it is in the file. NO_CAPACITY where the disk is full, IO_ERROR where it refuses. */
   write(line: Line): { bytes: number; written: Promise<void> };
   /** Says what is still kept: the file is rewritten from it when it holds far more lines than that. */
   compactFrom(live: () => Iterable<TaskRecord>, count: () => number): void;
@@ -63,12 +64,16 @@ export async function openJournal(stateDir: string, log: Logger, now = Date.now(
   const path = join(stateDir, 'tasks.jsonl');
   const found = load(path, log);
   const epoch = Math.max(now, found.epoch + 1);
-  let file = await rewrite(path, epoch, found.records);
+  let torn = false;
+  let file = await rewrite(path, epoch, found.records).catch(async (error: unknown) => {
+    log.error({ err: error }, 'the task journal cannot be rewritten; no task is taken before it can be written');
+    torn = true; // the old one may end in half a line
+    return open(path, 'a', 0o600);
+  });
   let lines = found.records.length + 1;
   let kept: { live: () => Iterable<TaskRecord>; count: () => number } | undefined;
   let queue: { text: string; settle: PromiseWithResolvers<void> }[] = [];
   let flushing: Promise<void> | undefined;
-  let torn = false;
 
   async function flush(): Promise<void> {
     await setImmediate();
@@ -83,7 +88,7 @@ export async function openJournal(stateDir: string, log: Logger, now = Date.now(
         for (const entry of batch) entry.settle.resolve();
       } catch (cause) {
         torn = true;
-        const error = new CisternError('IO_ERROR', `writing the task journal ${path}: ${(cause as Error).message}`, { cause });
+        const error = spoolError(cause, `writing the task journal ${path}`);
         for (const entry of batch) entry.settle.reject(error);
       }
     }
@@ -170,10 +175,12 @@ async function rewrite(path: string, epoch: number, records: Iterable<TaskRecord
   const file = await open(next, 'a', 0o600);
   try {
     await file.appendFile(text);
+    await file.sync();
     await rename(next, path);
     return file;
   } catch (error) {
     await file.close();
+    await rm(next, { force: true });
     throw error;
   }
 }

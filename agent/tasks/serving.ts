@@ -33,9 +33,14 @@ export function createServing(stateDir: string, log: Logger) {
     /** A controller makes itself known; without a position the agent goes on serving whom it served. */
     set(next: ControllerAddress): void {
       const known = { ...next, position: next.position ?? address?.position };
-      writeController(stateDir, known);
       address = known;
-      written = known.position?.sequence;
+      try {
+        writeController(stateDir, known);
+        written = known.position?.sequence;
+      } catch (error) {
+        // good for this run all the same, and the controller says it again after the next start
+        log.error({ err: error }, 'the address of the controller cannot be kept');
+      }
     },
     /** The controller does not know this host any more. */
     forget(): void {

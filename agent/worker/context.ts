@@ -5,6 +5,7 @@ import { CisternError } from '../../shared/errors.ts';
 import type { BackupStore } from '../backup/driver.ts';
 import type { TaskContext } from '../commands/handler.ts';
 import type { AgentConfig } from '../config.ts';
+import { spoolError } from '../host/spool-error.ts';
 import type { Pool } from '../primary/driver.ts';
 import type { TaskInput } from './protocol.ts';
 
@@ -43,7 +44,9 @@ export function createContext(options: ContextOptions): TaskContext & AsyncDispo
     store: openStore,
     async spool() {
       spooled = true;
-      await mkdir(folder, { recursive: true, mode: 0o700 });
+      await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+        throw spoolError(error, `making the spool folder ${folder}`);
+      });
       return folder;
     },
     // a task with an upload is not started before its bytes are there

@@ -50,17 +50,20 @@ export function createExecutor({
   const heavy = createLimiter(HEAVY_AT_ONCE);
   const light = createLimiter(LIGHT_AT_ONCE);
   let leavings = sweep;
+  let fresh = true;
   mkdirSync(spoolDir, { recursive: true, mode: 0o700 });
 
   const pools = createPools({
     mountDir: config.mountDir,
     find: async ref => (await import('../commands/pool-driver.ts')).poolDriver(ref),
     async opened(pool) {
-      if (leavings.length === 0) return;
+      const everything = fresh && pool.sweepAll !== undefined;
+      fresh = false;
+      if (leavings.length === 0 && !everything) return;
       const ids = leavings;
       leavings = [];
       try {
-        await pool.sweep(ids);
+        await (everything ? pool.sweepAll!() : pool.sweep(ids));
         swept(ids);
       } catch (error) {
         leavings = [...ids, ...leavings];

@@ -1,6 +1,6 @@
 import { backup } from 'node:sqlite';
 import { Kysely, sql, type Transaction } from 'kysely';
-import { CisternError } from '../../shared/errors.ts';
+import { CisternError, wrapError } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
 import { checkStructure, examine, problems } from './check.ts';
 import { forgetClosed, noteClosed } from './closed-note.ts';
@@ -115,8 +115,7 @@ export async function openDatabase(file: string, { onCommit, onDamage }: Databas
         sequence++;
         for (const job of jobs) job.settle();
       } catch (cause) {
-        const failure =
-          condemned ?? new CisternError('DATABASE_UNAVAILABLE', `writing the database: ${(cause as Error).message}`, { cause });
+        const failure = condemned ?? wrapError(cause, 'DATABASE_UNAVAILABLE', 'writing the database');
         for (const job of jobs) job.settle(failure);
       }
       onCommit?.((performance.now() - began) / 1000, jobs.length);

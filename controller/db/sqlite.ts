@@ -36,7 +36,7 @@ export function sqliteDialect(db: DatabaseSync, onDamage: (cause: Error) => Erro
     try {
       return work();
     } catch (error) {
-      throw isDamage(error) ? onDamage(error) : error;
+      throw isDamage(error) ? onDamage(error) : unavailable(error);
     }
   };
   const kept = new Map<string, SqliteStatement>();
@@ -65,4 +65,13 @@ function adapt(statement: StatementSync, guard: <T>(work: () => T) => T): Sqlite
     run: parameters => guard(() => statement.run(...values(parameters))),
     iterate: parameters => guard(() => statement.iterate(...values(parameters)) as IterableIterator<unknown>),
   };
+}
+
+/** What SQLite says where the disk and not the statement is at fault: https://www.sqlite.org/rescode.html, the low byte. */
+const DISK = [8 /* READONLY */, 10 /* IOERR */, 13 /* FULL */, 14 /* CANTOPEN */];
+
+function unavailable(error: unknown): unknown {
+  const { errcode, message } = error as { errcode?: number; message: string };
+  if (errcode === undefined || !DISK.includes(errcode & 0xff)) return error;
+  return new CisternError('DATABASE_UNAVAILABLE', `using the database: ${message}`, { cause: error });
 }

@@ -16,7 +16,7 @@ export async function keepHeartbeats(services: Services, signal: AbortSignal): P
   const returning = new Set<Promise<void>>();
   const every = services.config.heartbeatSeconds * 1000;
   while (!signal.aborted) {
-    const hosts = await services.db.read.selectFrom('hosts').select('id').where('status', '<>', 'connecting').execute();
+    const hosts = await hostIds(services);
     for (const { id } of hosts) {
       if (loops.has(id)) continue;
       const loop = watchHost(services, id, signal, returning)
@@ -32,6 +32,18 @@ export async function keepHeartbeats(services: Services, signal: AbortSignal): P
   await Promise.allSettled(loops.values());
   await Promise.allSettled(returning);
 }
+
+/** None where the database cannot be read now: it is asked again at the next beat. */
+const hostIds = ({ db, log }: Services): Promise<{ id: string }[]> =>
+  db.read
+    .selectFrom('hosts')
+    .select('id')
+    .where('status', '<>', 'connecting')
+    .execute()
+    .catch((error: unknown) => {
+      log.error({ err: error }, 'the hosts cannot be read from the database; they are asked for again');
+      return [];
+    });
 
 /** Follows one host until it is removed. */
 async function watchHost(services: Services, hostId: string, signal: AbortSignal, returning: Set<Promise<void>>): Promise<void> {
@@ -63,6 +75,8 @@ async function watchHost(services: Services, hostId: string, signal: AbortSignal
       }
     } catch (error) {
       if (signal.aborted) return;
+      // that the host's answer cannot be written down says nothing of the host
+      if (error instanceof CisternError && error.code === 'DATABASE_UNAVAILABLE') throw error;
       misses++;
       services.metrics.heartbeatFailures.inc({ host: host.name });
       const final = error instanceof CisternError && error.code !== 'HOST_UNREACHABLE' && error.code !== 'TIMEOUT';

@@ -45,10 +45,14 @@ export async function syncFile(control: Control, path: string): Promise<void> {
   await control.ask(`bringing ${path} to the disk`, fsync, FSYNC_MS);
 }
 
-/** Brings a file to the server's disk and renames it over `final`. */
+/**
+ * Brings a file to the server's disk and renames it over `final`. SFTP cannot fsync a folder; but on file systems with a journal the
+ * fsync of a file that was just renamed brings its new name to the disk as well.
+ */
 export async function publishFile(control: Control, partial: string, final: string): Promise<void> {
   await syncFile(control, partial);
   await control.ask(`renaming ${partial}`, ({ client }) => client.posixRename(partial, final));
+  await syncFile(control, final);
 }
 
 export async function readFile(control: Control, path: string, limit: number): Promise<Buffer> {

@@ -6,7 +6,8 @@ import { backingOf } from './backing.ts';
 import { CacheMeta, metaPath, readMeta } from './meta.ts';
 import { shown } from '../../host/held.ts';
 import { entryName, entryPath, fileStat, holdEntry, type OpenPool, type PoolRoot } from './paths.ts';
-import { discard, finishRemovals } from './scratch.ts';
+import { keepReserve } from './reserve.ts';
+import { discard, finishRemovals, syncRemovals } from './scratch.ts';
 import { unsee } from './stamp.ts';
 import { allocated, eachEntry } from './usage.ts';
 
@@ -80,6 +81,8 @@ export async function evict(pool: OpenPool, imageId: string): Promise<{ freed: n
     const freed = await allocated(held.path);
     for (const format of ImageFormat.options) unsee(cacheFile(pool, imageId, format).path);
     await discard(pool, entryPath(pool, 'cache', imageId), 'image', imageId);
+    await syncRemovals(pool, 'cache');
+    await keepReserve(pool);
     return { freed };
   } finally {
     holds.delete(folder);

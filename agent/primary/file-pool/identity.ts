@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { CisternError } from '../../../shared/errors.ts';
 import { type Capacity, Id, Time } from '../../../shared/model.ts';
 import { createFile, readJson, syncPath, toJson } from './meta.ts';
+import { keepReserve, RESERVE } from './reserve.ts';
 import { type Area, AREAS, checkId, holdEntry, isFolder, type OpenPool, poolError, type PoolRoot } from './paths.ts';
 
 /** `pool.json`: says which pool a folder is, so that an empty mount point or another pool's export is never taken for it. */
@@ -18,9 +19,9 @@ export const PoolFile = z.object({
 });
 
 const poolFile = (root: string): string => join(root, 'pool.json');
-/** Names that may lie in a place that becomes a pool: what mkfs leaves, and the first halves of our own `pool.json`. */
+/** Names that may lie in a place that becomes a pool: what mkfs leaves, and what we may have left of an earlier try. */
 const isDraft = (name: string): boolean => name.startsWith('.pool.json.');
-const isVacant = (name: string): boolean => name === 'lost+found' || isDraft(name);
+const isVacant = (name: string): boolean => name === 'lost+found' || name === RESERVE || isDraft(name);
 
 /**
  * Opens the folder `path` as the pool `who`. POOL_UNAVAILABLE where there is no such folder, POOL_IDENTITY where its pool.json is
@@ -40,9 +41,22 @@ export async function openRoot(
   checkId(who.id);
   const pool: PoolRoot = { root, ...who };
   const initialized = initialize && (await claim(pool, made));
-  await checkIdentity(pool);
-  for (const area of AREAS) if (!(await isFolder(join(root, area)))) await makeArea(join(root, area));
+  try {
+    await checkIdentity(pool);
+    for (const area of AREAS) if (!(await isFolder(join(root, area)))) await makeArea(join(root, area));
+    await syncPath(root);
+    await keepReserve(pool);
+  } catch (error) {
+    if (initialized) await unclaim(pool);
+    throw poolError(error, `opening the pool folder ${root}`);
+  }
   return { pool, initialized };
+}
+
+/** What could not become a pool as a whole becomes none, so that it can be tried again. */
+async function unclaim(pool: PoolRoot): Promise<void> {
+  for (const area of AREAS) await rmdir(join(pool.root, area)).catch(absent);
+  await disown(pool);
 }
 
 /** For each pool the pool.json that was last read and found right, by what stat tells of it: no need to read that one again. */
@@ -121,11 +135,12 @@ async function claim(pool: PoolRoot, made: number | undefined): Promise<boolean>
       );
     }
     const draft = join(pool.root, `.pool.json.${randomUUID()}`);
-    await createFile(draft, toJson({ version: 1, id: pool.id, type: pool.type, createdAt: new Date().toISOString(), made }));
-    const won = await link(draft, target).then(() => true, lost);
-    await rm(draft);
-    await syncPath(pool.root);
-    return won;
+    try {
+      await createFile(draft, toJson({ version: 1, id: pool.id, type: pool.type, createdAt: new Date().toISOString(), made }));
+      return await link(draft, target).then(() => true, lost);
+    } finally {
+      await rm(draft, { force: true });
+    }
   } catch (error) {
     throw poolError(error, `making ${pool.root} a pool`);
   }
@@ -144,7 +159,9 @@ async function removeDrafts({ root }: PoolRoot): Promise<void> {
 export async function disown(pool: PoolRoot): Promise<void> {
   const { made = 0 } = (await readJson(poolFile(pool.root), PoolFile)) ?? {};
   await removeDrafts(pool);
+  await rm(join(pool.root, RESERVE), { force: true });
   await rm(poolFile(pool.root), { force: true });
+  await syncPath(pool.root);
   for (let level = 0, folder = pool.root; level < made; level++, folder = dirname(folder))
     if (!(await rmdir(folder).then(() => true, kept))) return;
 }

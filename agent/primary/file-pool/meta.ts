@@ -105,7 +105,7 @@ export async function writeMeta(path: string, value: object): Promise<void> {
 }
 
 /** A new file with `text`, on disk when this returns. Fails with EEXIST where anything has that name already. */
-export async function createFile(path: string, text: string, mode = 0o644): Promise<void> {
+export async function createFile(path: string, text: string | Uint8Array, mode = 0o644): Promise<void> {
   await using file = await open(path, 'wx', mode);
   await file.writeFile(text);
   await file.sync();

@@ -1,7 +1,9 @@
-import { mkdir, readdir, rename, rmdir } from 'node:fs/promises';
+import { mkdir, readdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Held, holdFolder, removeTree, shown } from '../../host/held.ts';
-import { areaPath, checkId, entryPath, foreign, holdEntry, isId, type OpenPool, poolError } from './paths.ts';
+import { syncPath } from './meta.ts';
+import { moveEntry } from './reserve.ts';
+import { type Area, areaPath, checkId, entryPath, foreign, holdEntry, isId, type OpenPool, poolError } from './paths.ts';
 
 export interface Scratch extends AsyncDisposable {
   /** Of the held folder: see held.ts. */
@@ -87,11 +89,29 @@ export async function discard(pool: OpenPool, path: string, kind: 'image' | 'vol
   const gone = join(areaPath(pool, 'tmp'), `gone-${kind}-${checkId(id)}`);
   try {
     await removeTree(gone);
-    await rename(path, gone);
+    await moveEntry(pool, path, gone);
   } catch (error) {
     throw poolError(error, `removing ${path}`);
   }
   await removeAll(gone);
+}
+
+/** Makes removals from an area durable, once for many: the controller forgets what it is told has gone, also across a power cut. */
+export async function syncRemovals(pool: OpenPool, area: Area): Promise<void> {
+  try {
+    await syncPath(areaPath(pool, area));
+    await syncPath(areaPath(pool, 'tmp'));
+  } catch (error) {
+    throw poolError(error, `removing from the ${area} of ${pool.root}`);
+  }
+}
+
+/** Removes what every task left: after a power cut the agent may not even know which tasks it had. */
+export async function sweepAll(pool: OpenPool): Promise<void> {
+  const names = await readdir(areaPath(pool, 'tmp')).catch((error: unknown) => {
+    throw poolError(error, `reading the tmp of ${pool.root}`);
+  });
+  await sweep(pool, names.filter(isId)); // prettier-ignore
 }
 
 /** Ends the removals that a crash cut short; returns their ids. */

@@ -4,7 +4,8 @@ import { makeDurable } from './durable.ts';
 import { refuseOpen } from './locks.ts';
 import { metaPath, readMeta, syncPath, toMeta, VolumeMeta, writeMeta } from './meta.ts';
 import { areaPath, entryPath, holdEntry, isFolder, isFull, poolError, type OpenPool } from './paths.ts';
-import { discard, finishRemovals } from './scratch.ts';
+import { keepReserve, moveEntry } from './reserve.ts';
+import { discard, finishRemovals, syncRemovals } from './scratch.ts';
 import { allocated, deletedAt, eachEntry } from './usage.ts';
 
 /**
@@ -39,7 +40,7 @@ export async function restore(pool: OpenPool, volumeIds: string[]): Promise<stri
       if (!(await isFolder(from)) || (await isFolder(to))) continue;
       using held = await holdEntry(from);
       if (held !== undefined) await forgetDeletion(held.path);
-      await rename(from, to);
+      await moveEntry(pool, from, to);
       restored.push(id);
     }
     if (restored.length > 0) await syncMoves(pool);
@@ -59,6 +60,7 @@ export async function discardTrash(pool: OpenPool, volumeIds: string[]): Promise
     const folder = entryPath(pool, 'trash', id);
     if (await isFolder(folder)) await discard(pool, folder, 'volume', id);
   }
+  await syncRemovals(pool, 'trash');
 }
 
 async function moveToTrash(pool: OpenPool, id: string): Promise<boolean> {
@@ -66,7 +68,7 @@ async function moveToTrash(pool: OpenPool, id: string): Promise<boolean> {
   const to = entryPath(pool, 'trash', id);
   if (!(await isFolder(from))) return false;
   if (await isFolder(to)) await discard(pool, to, 'volume', id); // an older one of the same id: made again after a delete
-  await rename(from, to);
+  await moveEntry(pool, from, to);
   return true;
 }
 
@@ -135,5 +137,7 @@ export async function purge(
     freed += bytes;
     removed.push(id);
   }
+  if (removed.length > 0) await syncRemovals(pool, 'trash');
+  await keepReserve(pool);
   return { removed, freed };
 }

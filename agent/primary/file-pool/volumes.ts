@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CisternError } from '../../../shared/errors.ts';
 import type { ImageFormat } from '../../../shared/model.ts';
@@ -143,7 +143,7 @@ async function buildVolume(
   using held = holdFolderSync(folder);
   await write(layerFile(held.path, spec.layerId));
   writeFileSync(metaPath(held.path), toMeta(meta), { flag: 'wx', mode: 0o644 });
-  return [layerFile(folder, spec.layerId), metaPath(folder)];
+  return [layerFile(folder, spec.layerId), metaPath(folder), folder];
 }
 
 /** Renames all into place, or none: what was published goes back when a later one fails. */
@@ -155,7 +155,8 @@ function publish(pool: OpenPool, scratch: string, specs: VolumeSpec[]): void {
       done.push(id);
     }
   } catch (error) {
-    for (const id of done) renameSync(entryPath(pool, 'volumes', id), join(scratch, id));
+    // removed, not moved back: that could need room which a full disk has not
+    for (const id of done) rmSync(entryPath(pool, 'volumes', id), { recursive: true });
     throw error;
   }
 }
