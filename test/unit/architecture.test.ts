@@ -155,6 +155,16 @@ describe('architecture: drivers, errors, commands and routes', () => {
     }
   });
 
+  it('every promise in the README names a test that is there', () => {
+    const [, table = ''] = read('README.md').split('## What holds under which fault');
+    const named = [...table.split('\n## ')[0]!.matchAll(/\| `([^`]+\.ts)`: (.+?) +\|$/gm)];
+    assert.ok(named.length > 30, `only ${named.length} promises`);
+    assert.deepEqual(
+      named.filter(([, file, title]) => !read(`test/${file}`).includes(title!)).map(([, file, title]) => `${file}: ${title}`),
+      [],
+    );
+  });
+
   it('every error code is thrown somewhere', () => {
     const users = product
       .filter(file => !file.path.startsWith('shared/error-codes'))
