@@ -1,4 +1,4 @@
-import { link, lstat, mkdir, readdir, realpath, rm, rmdir, statfs } from 'node:fs/promises';
+import { access, constants, link, lstat, mkdir, readdir, realpath, rm, rmdir, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
@@ -172,8 +172,9 @@ function kept(error: NodeJS.ErrnoException): boolean {
   throw error;
 }
 
+/** POOL_UNAVAILABLE also where the file system can only be read: the kernel makes it so when its disk fails. */
 export async function capacity(pool: PoolRoot): Promise<Capacity> {
-  const stat = await statfs(pool.root).catch((error: unknown) => {
+  const [stat] = await Promise.all([statfs(pool.root), access(pool.root, constants.W_OK)]).catch((error: unknown) => {
     throw poolError(error, `measuring ${pool.root}`);
   });
   return { total: stat.blocks * stat.bsize, available: stat.bavail * stat.bsize };
