@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/log.ts';
+import { spoolError } from '../host/spool-error.ts';
 
 /** What SIGKILL does not end within this is blocked in the kernel, most likely by a storage that does not answer. */
 const END_MS = 5000;
@@ -13,8 +14,12 @@ const folderOf = (stateDir: string): string => resolve(stateDir, 'tmp');
  * cannot remove them. It is also the mark by which a later agent knows them all.
  */
 export function makeWorkerFolder(stateDir: string): string {
-  mkdirSync(folderOf(stateDir), { recursive: true, mode: 0o700 });
-  return mkdtempSync(join(folderOf(stateDir), 'worker-'));
+  try {
+    mkdirSync(folderOf(stateDir), { recursive: true, mode: 0o700 });
+    return mkdtempSync(join(folderOf(stateDir), 'worker-'));
+  } catch (error) {
+    throw spoolError(error, `making a worker's folder in ${folderOf(stateDir)}`);
+  }
 }
 
 /**
