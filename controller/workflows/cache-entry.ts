@@ -27,11 +27,8 @@ export async function claimCacheRoom(trx: Trx, operationId: string, pool: PoolKe
   if ((made.numInsertedOrUpdatedRows ?? 0n) > 0n) await reserve(trx, operationId, pool, image.size ?? 0);
 }
 
-/**
- * Makes sure that an image is in a pool's cache. However many operations want it at once, one of them fetches it, under the lock of
- * this pool and image, and the others find it there.
- */
-export async function ensureCached(op: Run, imageId: string, pool: PoolKey, workerHostId: string, label = ''): Promise<void> {
+/** Lets the undo of `op` take back the entry of a cache that it claimed and did not fill. To be said of every claim before the first one is filled. */
+export function forgetUnmade(op: Run, imageId: string, pool: PoolKey, label = ''): void {
   const { services } = op;
   op.undo(`forget the cache entry that was not made${label}`, async () => {
     await services.db.write(async trx => {
@@ -45,6 +42,14 @@ export async function ensureCached(op: Run, imageId: string, pool: PoolKey, work
       await whereEntry(trx.deleteFrom('cache_entries'), pool, imageId).where('status', '=', 'creating').execute();
     });
   });
+}
+
+/**
+ * Makes sure that an image is in a pool's cache. However many operations want it at once, one of them fetches it, under the lock of
+ * this pool and image, and the others find it there. What it leaves when it fails is `forgetUnmade`'s.
+ */
+export async function ensureCached(op: Run, imageId: string, pool: PoolKey, workerHostId: string, label = ''): Promise<void> {
+  const { services } = op;
   await op.lock(cacheLock(pool, imageId));
   const ready = await op.tx(`look in the image cache${label}`, async trx => {
     if (await isCached(trx, imageId, pool)) return true;
@@ -121,6 +126,7 @@ export async function onSoundImage<T>(
   } catch (error) {
     if (imageId === null || !(error instanceof CisternError && error.code === 'CACHE_DAMAGED')) throw error;
     await op.services.db.write(trx => markCacheDamaged(trx, op.services, pool, imageId, error.message));
+    forgetUnmade(op, imageId, pool, ' again');
     await ensureCached(op, imageId, pool, workerHostId, ' again');
     return use(' again');
   }

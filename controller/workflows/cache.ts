@@ -7,7 +7,7 @@ import { demandRoom, type PoolKey } from '../policy/capacity.ts';
 import { cacheStatus, workerFor, workers } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
 import { poolRef } from '../fleet/refs.ts';
-import { adjustAvailable, cacheLock, claimCacheRoom, ensureCached } from './cache-entry.ts';
+import { adjustAvailable, cacheLock, claimCacheRoom, ensureCached, forgetUnmade } from './cache-entry.ts';
 import { whereEntry } from './cache-rows.ts';
 
 interface CacheRequest {
@@ -71,6 +71,7 @@ export const addToCache: Workflow<CacheRequest, Plan> = {
     };
   },
   async run(op, plan) {
+    for (const pool of plan.pools) forgetUnmade(op, plan.imageId, pool, pool.label);
     for (const pool of plan.pools) await ensureCached(op, plan.imageId, pool, pool.workerHostId, pool.label);
     op.finish({ imageId: plan.imageId, pools: plan.pools.length });
   },

@@ -7,7 +7,7 @@ import type { Row } from '../db/schema.ts';
 import { discard } from '../operations/garbage.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { place } from '../policy/placement.ts';
-import { claimCacheRoom, ensureCached, onSoundImage } from './cache-entry.ts';
+import { claimCacheRoom, ensureCached, forgetUnmade, onSoundImage } from './cache-entry.ts';
 import { poolRef } from '../fleet/refs.ts';
 
 interface Request {
@@ -108,7 +108,10 @@ export const createVolumes: Workflow<Request, Plan> = {
           trx.deleteFrom('volumes').where('id', 'in', ids).where('status', '=', 'creating').execute(),
         )),
     );
-    if (plan.image && plan.fill) await ensureCached(op, plan.image.id, pool, plan.workerHostId);
+    if (plan.image && plan.fill) {
+      forgetUnmade(op, plan.image.id, pool);
+      await ensureCached(op, plan.image.id, pool, plan.workerHostId);
+    }
     op.undo('remove what was made', () =>
       discard(op, plan.workerHostId, { kind: 'volumes', storageId: plan.storageId, volumeIds: ids }),
     );

@@ -115,6 +115,23 @@ describe('the image cache, with two hosts that have a pool each', () => {
     await checkCache();
   });
 
+  it('forgets all that was claimed for a prefetch to both hosts which is cancelled at the first', async () => {
+    await done(house.importFile('disk.raw', { name: 'claimed' }));
+    const { agents } = house.cistern;
+    for (const { pid } of agents) process.kill(pid, 'SIGSTOP');
+    let id: string;
+    try {
+      ({ id } = await api.addToCache({ body: { image: 'claimed', primaryStorage: 'fast' } }));
+      await api.cancelOperation({ params: { ref: id } });
+    } finally {
+      for (const { pid } of agents) process.kill(pid, 'SIGCONT');
+    }
+    assert.equal((await house.ended(id)).state, 'cancelled');
+    const { id: imageId } = await api.getImage({ params: { ref: 'claimed' } });
+    const entries = (await api.listCache()).items.filter(entry => entry.imageId === imageId);
+    assert.deepEqual(entries, []);
+  });
+
   it('still has an image that was asked for again before its eviction reached it', async () => {
     await removeVolumes();
     await done(prefetch());

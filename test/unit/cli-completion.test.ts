@@ -55,8 +55,8 @@ describe('cistern: shell completion', () => {
       ['volume', 'create', 'x', '--size', ''],
     ]);
     assert.deepEqual(nouns, ['image']);
-    assert.deepEqual(verbs, ['list', 'show', 'import', 'rename', 'delete', 'cache']);
-    assert.deepEqual(deeper, ['list', 'add', 'evict']);
+    assert.deepEqual(verbs, ['list', 'show', 'import', 'rename', 'verify', 'delete', 'cache']);
+    assert.deepEqual(deeper, ['list', 'add', 'verify', 'evict']);
     assert.deepEqual(options, ['--kind']);
     assert.deepEqual(words, ['root', 'data']);
     assert.deepEqual(afterOption, ['--status', '--state']);
@@ -96,7 +96,10 @@ describe('cistern: shell completion', () => {
     assert.match(zsh, /^#compdef cistern/);
     assert.match(zsh, /_cistern_values\[image\/cache\/add:--primary-storage\]='@primary-storage'/);
     const fish = (await cli(controller, 'completion', 'fish')).stdout;
-    assert.match(fish, /complete -c cistern -n '__cistern_at "image cache" "list" "add" "evict"' -a 'evict' -d 'Remove an image/);
+    assert.match(
+      fish,
+      /complete -c cistern -n '__cistern_at "image cache" "list" "add" "verify" "evict"' -a 'evict' -d 'Remove an image/,
+    );
     assert.match(fish, /__cistern_at "volume create"' -l image .* -a '\(cistern __complete image 2>\/dev\/null\)'/);
     assert.match(fish, /__cistern_at "image import"' -l file .* -r -F/);
   });
