@@ -42,7 +42,7 @@ export function spawnChild(key: string, init: InitWorker, events: ChildEvents, l
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     // what a transfer allocates dies young: a larger nursery only takes memory
-    execArgv: ['--max-semi-space-size=4'],
+    execArgv: ['--max-semi-space-size=1', '--optimize-for-size'],
     // a heap arena for each of many threads is what glibc would make: 30 MB that a transfer does not need
     env: { NODE_COMPILE_CACHE: cacheDir, MALLOC_ARENA_MAX: '2', ...env, TMPDIR: folder },
   });
