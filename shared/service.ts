@@ -37,7 +37,8 @@ export async function serve(
   server.requestTimeout = 0;
   // longer than clients keep a connection that they do not use, so that they close it, and no request meets a closing one
   server.keepAliveTimeout = KEEP_ALIVE_MS;
-  server.listen(port, listen);
+  // a burst of as many as may be connected is not dropped while they are taken up; the kernel's limit is net.core.somaxconn
+  server.listen({ port, host: listen, backlog: LIMITS.connections });
   try {
     await once(server, 'listening');
   } catch (cause) {

@@ -59,6 +59,20 @@ onEveryTarget('image cache', it => {
 });
 
 onEveryTarget('volumes', it => {
+  it('what images and volumes are said to take when they are made is what a measurement finds', async place => {
+    const { pool } = await newPool(place);
+    const id = await cacheImage(pool, place);
+    const [first, grown] = volumes(2);
+    const made = await make(pool, [first!], 16 * MiB, id);
+    await make(pool, [grown!], 16 * MiB, id);
+    const resized = await pool.resizeVolume(grown!.id, grown!.layerId, 64 * MiB, signal);
+    const { cache, volumes: found } = await pool.usage(signal);
+    const image = await pool.cached(id, 'qcow2');
+    assert.deepEqual(cache, [{ imageId: id, allocated: image!.allocated }]);
+    const said = new Map([[first!.id, made.allocated], [grown!.id, resized.allocated]]); // prettier-ignore
+    assert.deepEqual(new Map(found.map(volume => [volume.id, volume.allocated])), said);
+  });
+
   it('linked clones show the bytes of their image through a relative name, and are sound', async place => {
     const { pool } = await newPool(place);
     const id = await cacheImage(pool, place);

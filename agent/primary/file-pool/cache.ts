@@ -37,7 +37,7 @@ export async function cached(
   if (meta === undefined) return refuse('its meta.json is not there');
   if (file === undefined) return refuse(`its meta.json is there, but no image.${format}`);
   if (meta.size !== file.size) refuse(`it has ${file.size} bytes where its meta.json says ${meta.size}`);
-  return { ...meta, allocated: file.allocated };
+  return { ...meta, allocated: await allocated(folder) };
 }
 
 /** Clones being made of each cached image in this process, by the image's folder; -1 while the image is being evicted. */

@@ -74,15 +74,15 @@ export async function isFolder(path: string): Promise<boolean> {
   return found !== undefined;
 }
 
-/** The size and allocation of a regular file, or undefined where there is none. Links are IO_ERROR. */
-export async function fileStat(path: string): Promise<{ size: number; allocated: number } | undefined> {
+/** The size of a regular file, or undefined where there is none. Links are IO_ERROR. */
+export async function fileStat(path: string): Promise<{ size: number } | undefined> {
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw poolError(error, `looking at ${path}`);
   });
   if (found === undefined) return undefined;
   if (!found.isFile()) throw foreign(path, 'file');
-  return { size: found.size, allocated: found.blocks * 512 };
+  return { size: found.size };
 }
 
 export const foreign = (path: string, expected: string): CisternError =>

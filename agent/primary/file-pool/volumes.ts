@@ -25,6 +25,7 @@ import {
   poolError,
 } from './paths.ts';
 import { openScratch } from './scratch.ts';
+import { allocated } from './usage.ts';
 import { verifyImage } from './verify.ts';
 
 export interface NewVolumes {
@@ -81,7 +82,7 @@ export async function createVolumes(
   }
   const first = volumes[0]!;
   using folder = await holdEntry(entryPath(pool, 'volumes', first.id));
-  return { allocated: (folder && (await fileStat(layerFile(folder.path, first.layerId)))?.allocated) ?? 0 };
+  return { allocated: folder === undefined ? 0 : await allocated(folder.path) };
 }
 
 async function checkBacking(
@@ -222,5 +223,5 @@ export async function resizeVolume(
   } catch (error) {
     throw poolError(error, `growing ${disk.path}`);
   }
-  return { size, allocated: (await fileStat(layerFile(folder, layerId)))?.allocated ?? 0 };
+  return { size, allocated: await allocated(folder) };
 }
