@@ -2,6 +2,7 @@ import type { Stats } from 'node:fs';
 import { chmod, chown, lstat } from 'node:fs/promises';
 import { CisternError, wrapError } from '../../shared/errors.ts';
 import { type CageFiles, type CageUser, cageUser, cageWords } from './cage-words.ts';
+import { holdFile } from './held.ts';
 import { run } from './run.ts';
 
 /** Processes and threads of all cages together (they share a user): four conversions at once have some 70 threads each. */
@@ -36,25 +37,43 @@ export interface Cages {
 
 let known: { cages: Cages; until: number } | undefined;
 
-/** Builds one and looks. What was found is believed for good where it holds, and for a minute where the kernel refuses it. */
+/**
+ * Builds one around a held file and looks. What was found is believed for good where it holds, and for a minute where the kernel
+ * refuses it. Throws what bwrap came to where the kernel would have let it: an old or broken one is no reason to do without.
+ */
 export async function cages(signal?: AbortSignal): Promise<Cages> {
   if (known !== undefined && known.until > performance.now()) return known.cages;
   const user = await cageUser();
   try {
-    const within = await cageWords('true', {}, user);
+    using file = await holdFile(import.meta.filename);
+    const within = await cageWords('true', { reads: [file.path] }, user);
     await run('true', [], { within, limits: { processes: CAGE_PROCESSES }, signal, timeoutSeconds: 30 });
     const detail = `no network, no other files, user ${user.uid}`;
     known = { cages: { whole: true, detail }, until: Infinity };
   } catch (error) {
-    if (!(error instanceof CisternError) || error.code !== 'TOOL_FAILED' || !REFUSED.test(String(error.cause))) throw error;
-    const detail = `limits on memory, time and size only: ${String(error.cause).trim().split('\n').at(-1)}`;
-    known = { cages: { whole: false, detail }, until: performance.now() + 60_000 };
+    const refusal = failed(error) ? await kernelRefuses(user, signal) : undefined;
+    if (refusal === undefined) throw error;
+    known = {
+      cages: { whole: false, detail: `limits on memory, time and size only: ${refusal}` },
+      until: performance.now() + 60_000,
+    };
   }
   return known.cages;
 }
 
-/** What bwrap and unshare say where namespaces are forbidden, or full at zero (ENOSPC of unshare(2)). */
-const REFUSED = /not permitted|No permissions|Permission denied|No space left|Invalid argument|not implemented/i;
+const failed = (error: unknown): error is CisternError => error instanceof CisternError && error.code === 'TOOL_FAILED';
+
+/** What the kernel says where it has none of a cage's namespaces for this user, asked without bwrap; undefined where it has them. */
+async function kernelRefuses({ root }: CageUser, signal: AbortSignal | undefined): Promise<string | undefined> {
+  const spaces = ['--mount', '--pid', '--ipc', '--uts', '--net', ...(root ? [] : ['--user', '--map-root-user'])];
+  try {
+    await run('unshare', [...spaces, '--fork', '--', 'true'], { signal, timeoutSeconds: 30 });
+    return undefined;
+  } catch (error) {
+    if (!failed(error)) throw error;
+    return String(error.cause).trim().split('\n').at(-1);
+  }
+}
 
 /**
  * Lets the user of a cage at these files, and takes them back when disposed of: read by its group, written as its owner. The folders

@@ -218,10 +218,19 @@ describe('cage: a program that reads an untrusted image, taken over by it', func
   });
 
   it('where the kernel refuses namespaces, limits alone hold, and that is told', async () => {
-    const refusing = at('refusing');
-    await mkdir(refusing);
-    await script(refusing, 'bwrap', `print STDERR "bwrap: No permissions to create new namespace\\n"; exit 1;`);
-    assert.match(await inFreshAgent([refusing, path].join(delimiter)), /^false limits on memory.*No permissions/);
+    if (!root) return; // an ordinary user has no privilege to lose
+    const left = ['setpriv', '--bounding-set=-sys_admin', '--inh-caps=-sys_admin', '--'];
+    assert.match(await inFreshAgent(path, left), /^false limits on memory.*unshare failed: Operation not permitted/);
+  });
+
+  it('where it is bwrap that fails, nothing untrusted is opened, whatever it says', async () => {
+    const broken = at('broken');
+    await mkdir(broken);
+    for (const words of ['No permissions to create new namespace', 'Invalid argument', 'Unknown option --ro-bind-fd']) {
+      const program = await script(broken, 'bwrap', `print STDERR "bwrap: ${words}\\n"; exit 1;`);
+      assert.match(await inFreshAgent([broken, path].join(delimiter)), new RegExp(`^TOOL_FAILED .*${words}`, 's'));
+      await rm(program);
+    }
   });
 
   it('the privileges that systemd leaves the agent are enough', async () => {
