@@ -18,14 +18,15 @@ export function writeDurable(path: string, text: string): void {
     rmSync(next, { force: true });
     throw error;
   }
-  syncFolder(dirname(path));
+  syncPath(dirname(path));
 }
 
-function syncFolder(path: string): void {
-  const folder = openSync(path, 'r');
+/** Makes the bytes of a file, or the names in a folder, durable. */
+export function syncPath(path: string): void {
+  const fd = openSync(path, 'r');
   try {
-    fsyncSync(folder);
+    fsyncSync(fd);
   } finally {
-    closeSync(folder);
+    closeSync(fd);
   }
 }

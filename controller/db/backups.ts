@@ -1,7 +1,8 @@
 import { once } from 'node:events';
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { syncPath } from '../../shared/durable.ts';
 import { CisternError } from '../../shared/errors.ts';
 import { backupsOf, isBackup } from './check.ts';
 import type { Database } from './database.ts';
@@ -27,9 +28,9 @@ export async function backUp(db: Database, now = new Date()): Promise<string> {
     const found = await check(draft);
     if (found !== null) throw db.doubt(`a copy of it was not sound: ${found}`);
     const name = `cistern-${now.toISOString().replaceAll(/[-:]|\.\d+/g, '')}.db`;
-    sync(draft);
+    syncPath(draft);
     renameSync(draft, join(folder, name));
-    sync(folder);
+    syncPath(folder);
     const all = readdirSync(folder).filter(isBackup).sort(); // prettier-ignore
     for (const old of all.slice(0, -KEPT)) rmSync(join(folder, old));
     return join(folder, name);
@@ -48,13 +49,4 @@ async function check(file: string): Promise<string | null> {
   const worker = new Worker(new URL('./check-thread.ts', import.meta.url), { workerData: file, name: 'check' });
   const [found] = (await once(worker, 'message')) as [string | null];
   return found;
-}
-
-function sync(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -4,29 +4,17 @@ import { findHost, findImage, findPrimaryStorage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { demandRoom, type PoolKey } from '../policy/capacity.ts';
-import { cacheStatus, workerFor, workers } from '../policy/placement.ts';
+import { cacheStatus, workers } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
 import { poolRef } from '../fleet/refs.ts';
 import { adjustAvailable, cacheLock, claimCacheRoom, ensureCached, forgetUnmade } from './cache-entry.ts';
+import { type CacheRequest, type Part, partOf, poolsHolding } from './cache-parts.ts';
 import { whereEntry } from './cache-rows.ts';
-
-interface CacheRequest {
-  image: string;
-  primaryStorage: string;
-  host?: string;
-}
-
-/** One pool of a plan; `label` tells the steps of several apart. */
-type Part = PoolKey & { workerHostId: string; label: string };
+import { soundOrDamaged } from './damage.ts';
 
 interface Plan {
   imageId: string;
   pools: Part[];
-}
-
-async function partOf(trx: Trx, services: Services, pool: PoolKey): Promise<Part> {
-  const workerHostId = await workerFor(trx, services.fleet, pool);
-  return { ...pool, workerHostId, label: pool.hostId === '' ? '' : ` on ${(await findHost(trx, pool.hostId)).name}` };
 }
 
 /** The pools that a cache request means: the shared one, or the parts of the named host or of all connected hosts. */
@@ -78,18 +66,7 @@ export const addToCache: Workflow<CacheRequest, Plan> = {
 };
 
 async function keep(trx: Trx, pool: PoolKey, imageId: string): Promise<void> {
-  const entry = whereEntry(
-    trx.updateTable('cache_entries').set(e => ({
-      status: e
-        .case()
-        .when('reason', 'is', null)
-        .then('ready' as const)
-        .else('damaged' as const)
-        .end(),
-    })),
-    pool,
-    imageId,
-  );
+  const entry = whereEntry(trx.updateTable('cache_entries').set({ status: soundOrDamaged }), pool, imageId);
   await entry.where('status', '=', 'deleting').execute();
 }
 
@@ -105,18 +82,8 @@ export const evictFromCache: Workflow<CacheRequest, Plan> = {
   async accept(trx, request, _operationId, services) {
     const image = await findImage(trx, request.image);
     const storage = await findPrimaryStorage(trx, request.primaryStorage);
-    let entries = trx
-      .selectFrom('cache_entries')
-      .selectAll()
-      .where('image_id', '=', image.id)
-      .where('primary_storage_id', '=', storage.id)
-      .where('status', 'in', ['ready', 'damaged']);
-    if (request.host !== undefined) entries = entries.where('host_id', '=', (await findHost(trx, request.host)).id);
-    const found = await entries.orderBy('host_id').execute();
-    if (found.length === 0) throw new CisternError('NOT_FOUND', `image ${image.name} is not in the cache of ${storage.name}`);
     const pools: Plan['pools'] = [];
-    for (const entry of found) {
-      const pool = { storageId: storage.id, hostId: entry.host_id };
+    for (const pool of await poolsHolding(trx, image, storage, request.host)) {
       const standing = await standingOn(trx, pool, image.id);
       if (standing.length > 0)
         throw new CisternError(

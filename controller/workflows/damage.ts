@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import type { ErrorCode, ReplicaFault } from '../../shared/errors.ts';
 import type { Trx } from '../db/database.ts';
 import { findBackupStorage, findImage, findPrimaryStorage } from '../db/find.ts';
@@ -7,6 +8,9 @@ import { whereEntry } from './cache-rows.ts';
 
 /** Errors that speak of the stored object itself; others, such as of a server that is away, say nothing of it. */
 const OF_OBJECTS: readonly string[] = ['DIGEST_MISMATCH', 'MANIFEST_INVALID', 'OBJECT_MISSING'] satisfies ErrorCode[];
+
+/** What the copy of an image is that is not removed after all: the reason of a damage outlasts its status. */
+export const soundOrDamaged = sql<'ready' | 'damaged'>`case when reason is null then 'ready' else 'damaged' end`;
 
 /** Notes what was found of an image's replica: damaged, for `reason`, or sound again (null). An event where that is news. */
 export async function markReplica(

@@ -5,6 +5,7 @@ import { claimLock } from '../operations/claims.ts';
 import { discard } from '../operations/garbage.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { anyHost } from '../policy/placement.ts';
+import { soundOrDamaged } from './damage.ts';
 
 interface DeletePlan {
   imageId: string;
@@ -52,14 +53,7 @@ export const deleteImage: Workflow<{ ref: string }, DeletePlan> = {
       await db.write(async trx => {
         const left = await trx
           .updateTable('replicas')
-          .set(e => ({
-            status: e
-              .case()
-              .when('reason', 'is', null)
-              .then('ready' as const)
-              .else('damaged' as const)
-              .end(),
-          }))
+          .set({ status: soundOrDamaged })
           .where('image_id', '=', plan.imageId)
           .executeTakeFirst();
         const status = left.numUpdatedRows > 0n ? 'ready' : 'deleted';

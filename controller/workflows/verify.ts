@@ -1,17 +1,14 @@
 import { CisternError, fromProblem, type ReplicaFault, toProblem } from '../../shared/errors.ts';
-import { findHost, findImage, findPrimaryStorage } from '../db/find.ts';
+import { findImage, findPrimaryStorage } from '../db/find.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
 import type { Workflow } from '../operations/workflow.ts';
-import type { PoolKey } from '../policy/capacity.ts';
-import { anyHost, workerFor } from '../policy/placement.ts';
+import { anyHost } from '../policy/placement.ts';
 import { cacheLock } from './cache-entry.ts';
+import { type CacheRequest, type Part, partOf, poolsHolding } from './cache-parts.ts';
 import { whereEntry } from './cache-rows.ts';
 import { markCacheDamaged, markFaults, markReplica } from './damage.ts';
 
-interface CacheRequest {
-  image: string;
-  primaryStorage: string;
-  host?: string;
+interface VerifyRequest extends CacheRequest {
   /** Null: as fast as it goes. */
   bytesPerSecond?: number | null;
 }
@@ -19,30 +16,17 @@ interface CacheRequest {
 interface CachePlan {
   imageId: string;
   bytesPerSecond: number | null;
-  pools: (PoolKey & { workerHostId: string; label: string })[];
+  pools: Part[];
 }
 
 /** Reads cached copies of an image from end to end, and notes those that are damaged: it fails then, and says how to mend them. */
-export const verifyCache: Workflow<CacheRequest, CachePlan> = {
+export const verifyCache: Workflow<VerifyRequest, CachePlan> = {
   kind: 'cache.verify',
   async accept(trx, request, _operationId, services) {
     const image = await findImage(trx, request.image);
     const storage = await findPrimaryStorage(trx, request.primaryStorage);
-    let entries = trx
-      .selectFrom('cache_entries')
-      .select('host_id')
-      .where('image_id', '=', image.id)
-      .where('primary_storage_id', '=', storage.id)
-      .where('status', 'in', ['ready', 'damaged']);
-    if (request.host !== undefined) entries = entries.where('host_id', '=', (await findHost(trx, request.host)).id);
-    const found = await entries.orderBy('host_id').execute();
-    if (found.length === 0) throw new CisternError('NOT_FOUND', `image ${image.name} is not in the cache of ${storage.name}`);
-    const pools: CachePlan['pools'] = [];
-    for (const { host_id: hostId } of found) {
-      const pool = { storageId: storage.id, hostId };
-      const label = hostId === '' ? '' : ` on ${(await findHost(trx, hostId)).name}`;
-      pools.push({ ...pool, label, workerHostId: await workerFor(trx, services.fleet, pool) });
-    }
+    const pools: Part[] = [];
+    for (const pool of await poolsHolding(trx, image, storage, request.host)) pools.push(await partOf(trx, services, pool));
     return {
       plan: { imageId: image.id, bytesPerSecond: request.bytesPerSecond ?? null, pools },
       resources: [

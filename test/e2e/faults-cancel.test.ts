@@ -8,7 +8,7 @@ import { type Client, createClient } from '../../shared/http/client.ts';
 import { newId } from '../../shared/id.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { descendants } from '../servers/processes.ts';
-import { failsWith, type House, makeDisk, MiB, openHouse, until } from './house.ts';
+import { failsWith, type House, makeDisk, MiB, NO_SCHEDULES, openHouse, until } from './house.ts';
 import { differences } from './ledger.ts';
 
 describe('a cancel that comes too late, or cannot be said', () => {
@@ -20,8 +20,7 @@ describe('a cancel that comes too late, or cannot be said', () => {
 
   before(async function () {
     this.timeout(60_000);
-    const schedules = { capacity: '0 0 1 1 *', trash: '0 0 1 1 *', cache: '0 0 1 1 *', prune: '0 0 1 1 *' };
-    house = await openHouse({ hosts: ['host-1'], controller: { taskRetrySeconds: 5, schedules } });
+    house = await openHouse({ hosts: ['host-1'], controller: { taskRetrySeconds: 5, schedules: NO_SCHEDULES } });
     api = house.api;
     await house.addStore('depot');
     pool = (await house.addPool('fast'))(1);

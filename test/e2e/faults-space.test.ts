@@ -3,7 +3,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeSync } from '
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { done, WAIT } from '../servers/cistern.ts';
-import { failsWith, type House, makeDisk, MiB, openHouse, until } from './house.ts';
+import { failsWith, type House, makeDisk, MiB, NO_SCHEDULES, openHouse, until } from './house.ts';
 
 describe('a full disk', () => {
   let house: House;
@@ -14,9 +14,8 @@ describe('a full disk', () => {
 
   before(async function () {
     this.timeout(60_000);
-    const schedules = { capacity: '0 0 1 1 *', trash: '0 0 1 1 *', cache: '0 0 1 1 *', prune: '0 0 1 1 *' };
     // measured when they were empty, so that placement lets work through that the disk then refuses
-    house = await openHouse({ hosts: ['host-1'], controller: { physicalThreshold: 1, schedules } });
+    house = await openHouse({ hosts: ['host-1'], controller: { physicalThreshold: 1, schedules: NO_SCHEDULES } });
     api = house.api;
     await house.addStore('depot');
     await makeDisk(join(house.files, 'disk.raw'), 16 * MiB, 'space');

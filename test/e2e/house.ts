@@ -15,6 +15,7 @@ import { startSshd, type TestSshd } from '../servers/sshd.ts';
 
 export const MiB = 2 ** 20;
 const DEADLINE_MS = 45_000;
+const YEARLY = '0 0 1 1 *';
 
 /** Looks again until `look` returns something. */
 export async function until<T>(what: string, look: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
@@ -98,6 +99,9 @@ export async function dump(api: Api): Promise<unknown> {
   const unstable = new Set(['lastSeenAt', 'lastUsedAt', 'facts', 'available', 'allocated']);
   return JSON.parse(JSON.stringify(all, (key, value: unknown) => (unstable.has(key) ? undefined : value)));
 }
+
+/** Schedules that come once a year, for tests in which nothing is to happen by itself. */
+export const NO_SCHEDULES = { capacity: YEARLY, trash: YEARLY, cache: YEARLY, prune: YEARLY };
 
 export interface House extends AsyncDisposable {
   cistern: Cistern;

@@ -8,7 +8,7 @@ import type { Operation } from '../../shared/model.ts';
 import { isFinal } from '../../shared/task.ts';
 import { done, type Service, WAIT } from '../servers/cistern.ts';
 import { descendants } from '../servers/processes.ts';
-import { dump, failsWith, filesBelow, type House, makeDisk, MiB, openHouse, sameContent, until } from './house.ts';
+import { dump, failsWith, filesBelow, type House, makeDisk, MiB, NO_SCHEDULES, openHouse, sameContent, until } from './house.ts';
 
 const SIZE = 16 * MiB;
 
@@ -23,7 +23,7 @@ describe('crashes, restarts and what is away', () => {
 
   before(async function () {
     this.timeout(60_000);
-    const schedules = { capacity: '0 0 1 1 *', trash: '* * * * * *', cache: '0 0 1 1 *', prune: '0 0 1 1 *' };
+    const schedules = { ...NO_SCHEDULES, trash: '* * * * * *' };
     house = await openHouse({ hosts: ['host-1'], sshd: true, controller: { schedules, taskRetrySeconds: 60 } });
     api = house.api;
     controller = house.cistern.controller;

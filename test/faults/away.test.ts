@@ -4,11 +4,9 @@ import { join } from 'node:path';
 import { agentRoutes } from '../../shared/contract/agent.ts';
 import { createClient } from '../../shared/http/client.ts';
 import { newId } from '../../shared/id.ts';
-import { type House, makeDisk, MiB, openHouse, until } from '../e2e/house.ts';
+import { type House, makeDisk, MiB, NO_SCHEDULES, openHouse, until } from '../e2e/house.ts';
 import { done, type Service, WAIT } from '../servers/cistern.ts';
 import { argv, workersOf } from './crash/blow.ts';
-
-const YEARLY = '0 0 1 1 *';
 
 describe('hosts and workers that are away when it matters', () => {
   let house: House;
@@ -19,8 +17,7 @@ describe('hosts and workers that are away when it matters', () => {
 
   before(async function () {
     this.timeout(120_000);
-    const schedules = { capacity: YEARLY, trash: YEARLY, cache: YEARLY, prune: YEARLY };
-    house = await openHouse({ hosts: ['host-1', 'host-2'], controller: { taskRetrySeconds: 3, schedules } });
+    house = await openHouse({ hosts: ['host-1', 'host-2'], controller: { taskRetrySeconds: 3, schedules: NO_SCHEDULES } });
     api = house.api;
     host = house.cistern.agents[0]!;
     await house.addStore('depot');

@@ -2,12 +2,10 @@ import assert from 'node:assert/strict';
 import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Image } from '../../shared/model.ts';
-import { failsWith, type House, makeDisk, MiB, openHouse, sameContent, until } from '../e2e/house.ts';
+import { failsWith, type House, makeDisk, MiB, NO_SCHEDULES, openHouse, sameContent, until } from '../e2e/house.ts';
 import { ask } from '../e2e/http.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { flipBit, picker } from '../unit/damage.ts';
-
-const FAR = '0 0 1 1 *';
 
 describe('bits that change', () => {
   let house: House;
@@ -19,7 +17,7 @@ describe('bits that change', () => {
 
   before(async function () {
     this.timeout(120_000);
-    const schedules = { capacity: FAR, trash: FAR, cache: FAR, prune: FAR, scrub: FAR, backup: '*/2 * * * * *' };
+    const schedules = { ...NO_SCHEDULES, scrub: '0 0 1 1 *', backup: '*/2 * * * * *' };
     house = await openHouse({ hosts: ['host-1'], sshd: true, controller: { schedules } });
     api = house.api;
     stores = [await house.addStore('near'), house.sshd.path];

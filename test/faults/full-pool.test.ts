@@ -2,12 +2,10 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Operation, Volume } from '../../shared/model.ts';
-import { failsWith, filesBelow, type House, makeDisk, MiB, openHouse, sameContent } from '../e2e/house.ts';
+import { failsWith, filesBelow, type House, makeDisk, MiB, NO_SCHEDULES, openHouse, sameContent } from '../e2e/house.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { type Disk, type DiskKind, openDisk } from '../servers/disk.ts';
 import { eachRoom } from './room.ts';
-
-const never = '0 0 1 1 *';
 
 describe('a pool on a full disk', () => {
   for (const kind of ['ext4', 'xfs'] as const) describe(`with ${kind}`, () => onFullPool(kind));
@@ -25,7 +23,7 @@ function onFullPool(kind: DiskKind): void {
     // measured when it was empty, so that placement lets work through that the disk then refuses
     house = await openHouse({
       hosts: ['host-1'],
-      controller: { physicalThreshold: 1, schedules: { capacity: never, trash: never, cache: never, prune: never } },
+      controller: { physicalThreshold: 1, schedules: NO_SCHEDULES },
     });
     api = house.api;
     await house.addStore('depot');

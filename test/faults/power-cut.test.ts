@@ -4,14 +4,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
 import { FINAL_STATES } from '../../shared/model.ts';
 import { differences } from '../e2e/ledger.ts';
-import { type House, openHouse, until } from '../e2e/house.ts';
+import { type House, NO_SCHEDULES, openHouse, until } from '../e2e/house.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { type Disk, type DiskKind, makeImage, mountDisk, openDisk } from '../servers/disk.ts';
 import { allReady, furnish, randomFrom, type Setup, work } from './power-cut/work.ts';
 
 /** On each of two file systems. */
 const CUTS = Number(process.env.CISTERN_CUTS ?? 10);
-const never = '0 0 1 1 *';
 
 /**
  * The whole installation lies on one disk. While work runs, what the device holds is copied at random moments: in one moment each,
@@ -84,8 +83,7 @@ async function houseOn(folder: string): Promise<House> {
   const before = process.env.TMPDIR;
   process.env.TMPDIR = folder;
   try {
-    const schedules = { capacity: never, trash: never, cache: never, prune: never };
-    return await openHouse({ hosts: ['host-1'], controller: { schedules } });
+    return await openHouse({ hosts: ['host-1'], controller: { schedules: NO_SCHEDULES } });
   } finally {
     process.env.TMPDIR = before;
   }

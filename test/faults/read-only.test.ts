@@ -2,12 +2,9 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { failsWith, filesBelow, type House, makeDisk, MiB, openHouse, sameContent, until } from '../e2e/house.ts';
+import { failsWith, filesBelow, type House, makeDisk, MiB, NO_SCHEDULES, openHouse, sameContent, until } from '../e2e/house.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { type Disk, type DiskKind, openDisk } from '../servers/disk.ts';
-
-const NEVER = '0 0 1 1 *';
-const schedules = { capacity: NEVER, trash: NEVER, cache: NEVER, prune: NEVER };
 
 describe('a file system that turns read-only', () => {
   for (const kind of ['ext4', 'xfs'] as const) describe(`with ${kind}`, () => turnsReadOnly(kind));
@@ -21,7 +18,7 @@ function turnsReadOnly(kind: DiskKind): void {
 
   before(async function () {
     this.timeout(60_000);
-    house = await openHouse({ hosts: ['host-1'], controller: { schedules, taskRetrySeconds: 3 } });
+    house = await openHouse({ hosts: ['host-1'], controller: { schedules: NO_SCHEDULES, taskRetrySeconds: 3 } });
     api = house.api;
     disk = await openDisk(kind, { size: 96, path: house.cistern.dir('disk') });
     for (const name of ['pool', 'store']) mkdirSync(join(disk.path, name));

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import type { Host, Volume } from '../../../shared/model.ts';
 import { done, type Service, WAIT } from '../../servers/cistern.ts';
-import { type House, makeDisk, MiB, openHouse } from '../../e2e/house.ts';
+import { type House, makeDisk, MiB, NO_SCHEDULES, openHouse } from '../../e2e/house.ts';
 
 export const POOL = 'fast';
 /** Backup storages, the SSH server last. */
@@ -35,8 +35,6 @@ export interface Stage extends AsyncDisposable {
   hosts(): Promise<Host[]>;
 }
 
-const YEARLY = '0 0 1 1 *';
-
 export async function openStage(): Promise<Stage> {
   await using stack = new AsyncDisposableStack();
   const house = stack.use(
@@ -47,7 +45,7 @@ export async function openStage(): Promise<Stage> {
         heartbeatSeconds: 0.5,
         taskRetrySeconds: 4,
         trashHours: 1000,
-        schedules: { capacity: YEARLY, trash: '* * * * * *', cache: YEARLY, prune: YEARLY },
+        schedules: { ...NO_SCHEDULES, trash: '* * * * * *' },
       },
     }),
   );
