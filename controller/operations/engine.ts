@@ -1,16 +1,15 @@
 import { EventEmitter } from 'node:events';
-import { CisternError, type Problem, toProblem } from '../../shared/errors.ts';
+import { CisternError } from '../../shared/errors.ts';
 import type { Caller } from '../../shared/http/auth.ts';
-import { newId } from '../../shared/id.ts';
-import type { Operation, OperationState, Role } from '../../shared/model.ts';
-import { elapsedNow } from '../db/elapsed.ts';
-import type { Trx } from '../db/database.ts';
+import type { Operation } from '../../shared/model.ts';
 import type { Row } from '../db/schema.ts';
 import type { Services } from '../services.ts';
 import { includes } from '../tokens.ts';
+import { acceptOperation, type StartOptions } from './accept.ts';
+import { driveOperation } from './drive.ts';
 import { isEnded, type Live, readSteps, STEP_ORDER, toOperation } from './journal.ts';
 import { createLocks } from './locks.ts';
-import { createRun, isShutdown, SHUTDOWN } from './run.ts';
+import { SHUTDOWN } from './run.ts';
 import type { Workflow } from './workflow.ts';
 
 /** Operations under way at once; more wait in a queue, and past that are refused. */
@@ -18,17 +17,6 @@ const RUNNING = 256;
 const QUEUED = 10_000;
 /** Pause before an operation is taken up again whose progress could not be written to the database. */
 const RETRY_MS = 5000;
-
-export interface StartOptions {
-  idempotencyKey?: string;
-  retryOf?: string;
-  /** What may be shown of the request (`shownOf`), which itself is stored sealed. */
-  shown: unknown;
-  /** Name of the token that it is asked for with; else it is the controller's own work. */
-  by?: string;
-  /** What a token needs to cancel it or to start it again. */
-  role?: Role;
-}
 
 /** Runs durable operations: accepts, journals, cancels, undoes, and takes up again what an earlier process left. */
 export interface Engine {
@@ -54,8 +42,6 @@ interface Running {
   live: Live;
   abort: AbortController;
   ended: Promise<void>;
-  /** By the monotonic clock, in milliseconds. */
-  began: number;
 }
 
 const CANCELLED = () => new CisternError('CANCELLED', 'the operation was cancelled');
@@ -103,7 +89,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     const abort = new AbortController();
     if (row.state === 'cancelling') abort.abort(CANCELLED());
     metrics.operationsRunning.inc({ kind: row.kind });
-    const ended = drive(row, live, abort)
+    const ended = drive(row, live, abort.signal, began)
       .catch(error => {
         log.error({ operation: row.id, err: error }, 'an operation could not be driven to its end; it is taken up again soon');
         // a damaged database takes nothing: the operation goes on after it was put right, when the controller starts again
@@ -115,7 +101,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
         changes.emit(row.id);
         pump();
       });
-    running.set(row.id, { live, abort, ended, began });
+    running.set(row.id, { live, abort, ended });
   };
 
   /** What cannot even be written down, as on a full disk, is tried again until it can; a cancel meanwhile is seen in the row. */
@@ -129,89 +115,15 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     }, RETRY_MS).unref();
   };
 
-  const drive = async (row: Row<'operations'>, live: Live, abort: AbortController): Promise<void> => {
+  const drive = async (row: Row<'operations'>, live: Live, cancelled: AbortSignal, began: number): Promise<void> => {
     const workflow = byKind.get(row.kind);
     if (!workflow)
       throw new CisternError('INTERNAL', `operation ${row.id} is of the kind ${row.kind}, which this version does not know`);
-    const fresh = row.state === 'queued';
-    const steps = fresh ? [] : await readSteps(db.read, row.id);
-    const done = new Map(
-      steps.map(step => [step.name, step.result_json === null ? undefined : (JSON.parse(step.result_json) as unknown)]),
-    );
-    const undoneBefore = row.state === 'undoing' ? (JSON.parse(row.error_json!) as Problem) : undefined;
     const stopped = AbortSignal.any([shutdown.signal, frozen.signal]);
-    const signal = AbortSignal.any([abort.signal, stopped]);
-    const replayed =
-      undoneBefore && new CisternError(undoneBefore.code as 'INTERNAL', undoneBefore.detail, { action: undoneBefore.action });
-    const driven = createRun({
-      id: row.id,
-      services,
-      locks,
-      live,
-      changed: () => changes.emit(row.id),
-      done,
-      signal,
-      resumed: !fresh,
-      replayed,
-    });
-    try {
-      await workflow.run(driven.run, services.secrets.open(row.plan_sealed, `operations.plan_sealed/${row.id}`));
-      if (replayed) throw replayed;
-    } catch (error) {
-      if (stopped.aborted) return;
-      const problem = toProblem(error);
-      if (problem.code === 'INTERNAL')
-        log.error({ operation: row.id, kind: row.kind, err: error }, 'an operation failed unexpectedly');
-      await setState(row, 'undoing', problem);
-      try {
-        await driven.undoAll(stopped);
-      } catch (failure) {
-        if (isShutdown(stopped)) return;
-        throw failure;
-      }
-      const state = problem.code === 'CANCELLED' ? 'cancelled' : 'failed';
-      await end(row, state, { error_json: JSON.stringify(problem) }, `${row.kind} ${state}: ${problem.detail}`, driven.flush);
-      return;
-    }
-    await end(row, 'succeeded', { output_json: JSON.stringify(driven.ending.output) }, `${row.kind} succeeded`, async trx => {
-      await driven.flush(trx);
-      await driven.ending.work?.(trx);
-    });
-  };
-
-  const setState = async (row: Row<'operations'>, state: OperationState, problem?: Problem) => {
-    await db.write(trx =>
-      trx
-        .updateTable('operations')
-        .set({ state, ...(problem && { error_json: JSON.stringify(problem) }) })
-        .where('id', '=', row.id)
-        .execute(),
-    );
-    changes.emit(row.id);
-  };
-
-  /** The one transaction that ends an operation: its state, its locks and reservations, its last changes and the event. */
-  const end = async (
-    row: Row<'operations'>,
-    state: OperationState,
-    set: Partial<Row<'operations'>>,
-    message: string,
-    work?: (trx: Trx) => Promise<void>,
-  ) => {
-    await db.write(async trx => {
-      await work?.(trx);
-      await trx
-        .updateTable('operations')
-        .set({ ...set, state, finished_at: new Date().toISOString(), finished_elapsed: elapsedNow() })
-        .where('id', '=', row.id)
-        .execute();
-      await locks.release(trx, row.id);
-      await trx.deleteFrom('reservations').where('operation_id', '=', row.id).execute();
-      await events.append(trx, `operation.${state}`, { kind: 'operation', id: row.id }, message, row.asked_by ?? undefined);
-    });
-    locks.released();
+    const changed = () => void changes.emit(row.id);
+    const state = await driveOperation({ services, locks, workflow, row, live, cancelled, stopped, changed });
+    if (state === undefined) return;
     metrics.operations.inc({ kind: row.kind, state });
-    const { began } = running.get(row.id)!;
     metrics.operationSeconds.observe({ kind: row.kind }, (performance.now() - began) / 1000);
   };
 
@@ -232,46 +144,7 @@ export function createEngine(services: Services, workflows: readonly Workflow<ne
     async start(workflow, request, options) {
       if (shutdown.signal.aborted) throw new CisternError('BUSY', 'the controller is stopping');
       if (queue.length >= QUEUED) throw new CisternError('BUSY', `${queue.length} operations wait already`);
-      const requestHash = services.secrets.fingerprint([workflow.kind, request]);
-      // clients make keys of what they like
-      const key = options.idempotencyKey === undefined ? null : services.secrets.fingerprint(['key', options.idempotencyKey]);
-      const { row, isNew } = await db.write(async trx => {
-        if (key !== null) {
-          const known = await trx.selectFrom('operations').selectAll().where('idempotency_key', '=', key).executeTakeFirst();
-          if (known && known.request_hash !== requestHash)
-            throw new CisternError(
-              'IDEMPOTENCY_MISMATCH',
-              `the Idempotency-Key belongs to operation ${known.id}, which was another request`,
-            );
-          if (known) return { row: known, isNew: false };
-        }
-        const id = newId();
-        const { plan, resources } = await workflow.accept(trx, request, id, services);
-        const made: Row<'operations'> = {
-          id,
-          kind: workflow.kind,
-          state: 'queued',
-          input_json: JSON.stringify(options.shown),
-          request_sealed: services.secrets.seal(request, `operations.request_sealed/${id}`),
-          plan_sealed: services.secrets.seal(plan, `operations.plan_sealed/${id}`),
-          output_json: null,
-          error_json: null,
-          resources_json: JSON.stringify(resources),
-          retry_of: options.retryOf ?? null,
-          idempotency_key: key,
-          request_hash: requestHash,
-          asked_by: options.by ?? null,
-          role: options.role ?? 'operator',
-          created_at: new Date().toISOString(),
-          finished_at: null,
-          finished_elapsed: null,
-        };
-        await trx
-          .insertInto('operations')
-          .values({ ...made, state: 'running' })
-          .execute();
-        return { row: made, isNew: true };
-      });
+      const { row, isNew } = await acceptOperation(services, workflow, request, options);
       if (!isNew) return get(row.id);
       enqueue(row);
       return toOperation({ ...row, state: 'running' }, [], running.get(row.id)?.live);
