@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { cli, envFor, startCli, startTestController, type TestController } from './cli-controller.ts';
+import { startTestController, type TestController } from './cli-controller.ts';
+import { cli, envFor, startCli } from './cli-run.ts';
 
 /** Runs bash with `script` on its standard input; `cistern` is on the PATH. */
 async function bash(script: string, env: NodeJS.ProcessEnv, cwd: string): Promise<string> {

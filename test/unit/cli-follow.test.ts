@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { progressLine } from '../../controller/cli/progress.ts';
 import { CisternError, toProblem } from '../../shared/errors.ts';
 import type { Operation } from '../../shared/model.ts';
-import { cli, envFor, ids, operation, running, sendOperations, startCli, startTestController } from './cli-controller.ts';
+import { sendOperations, startTestController } from './cli-controller.ts';
+import { cli, envFor, startCli } from './cli-run.ts';
+import { ids, operation, running } from './cli-samples.ts';
 
 const progress = (stage: string, done: number): Partial<Operation> => ({
   progress: { stage, done, total: 2 ** 30, unit: 'bytes', rate: 100 * 2 ** 20, eta: 8 },

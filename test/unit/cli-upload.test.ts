@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CisternError, toProblem } from '../../shared/errors.ts';
 import type { Operation } from '../../shared/model.ts';
-import { cli, envFor, ids, operation, running, startCli, startTestController } from './cli-controller.ts';
+import { startTestController } from './cli-controller.ts';
+import { cli, envFor, startCli } from './cli-run.ts';
+import { ids, operation, running } from './cli-samples.ts';
 
 const SIZE = 5 * 2 ** 20 + 17;
 
