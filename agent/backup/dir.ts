@@ -11,7 +11,7 @@ import { fileError } from '../transfer/file-error.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { segmentsOf } from './paths.ts';
 
-const CODES: FileCodes = { full: 'STORE_FULL', missing: 'OBJECT_MISSING', denied: 'STORE_PERMISSION' };
+const CODES: FileCodes = { full: 'STORE_FULL', broken: 'STORE_IO_ERROR', missing: 'OBJECT_MISSING', denied: 'STORE_PERMISSION' };
 
 const Config = z.strictObject({
   path: z

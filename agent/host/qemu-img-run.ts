@@ -51,6 +51,7 @@ export function plainPath(path: string): string {
 
 const LOCKED = /Failed to get (?:shared )?"[\w ]+" lock|Is another process using/;
 const FULL = /No space left on device|Disk quota exceeded/;
+const BROKEN = /Input\/output error/;
 
 /** What qemu-img may use unless its caller says otherwise: no disk it is shown can make it eat the host. */
 const LIMITS = { addressSpace: 4 * 2 ** 30 };
@@ -63,7 +64,7 @@ const named = (arg: string): string =>
 
 /**
  * qemu-img with limits, in a cage with the files that it opens (it needs none to make a file); its words about locks and full disks
- * become VOLUME_IN_USE and POOL_FULL, which name `about`.
+ * become VOLUME_IN_USE and POOL_FULL, those about a disk that fails IO_ERROR, which name `about`.
  */
 export async function qemuImg(args: readonly string[], about: string, options: RunOptions & { cage?: Cage }): Promise<RunResult> {
   const { cage, ...how } = options;
@@ -84,6 +85,8 @@ export async function qemuImg(args: readonly string[], about: string, options: R
       });
     if (FULL.test(said))
       throw new CisternError('POOL_FULL', `qemu-img ${args[0]} on ${about}: ${said.trim().split('\n').at(-1)}`, { cause: error });
+    if (BROKEN.test(said))
+      throw new CisternError('IO_ERROR', `qemu-img ${args[0]} on ${about}: ${said.trim().split('\n').at(-1)}`, { cause: error });
     throw error;
   }
 }

@@ -4,6 +4,7 @@ import { CisternError, wrapError } from '../../shared/errors.ts';
 import type { ImageFormat } from '../../shared/model.ts';
 import { CAGE_PROCESSES } from './cage.ts';
 import { claimFile } from './held.ts';
+import { run } from './run.ts';
 import {
   diskName,
   filesOf,
@@ -53,7 +54,7 @@ export async function convert(options: ConvertOptions): Promise<void> {
   // 4 MiB of disk a second is slower than any host that is of use; a disk made to waste time gets no more than that.
   const seconds = 300 + Math.ceil(bytes / (4 * 2 ** 20));
   await creating(target, async () => {
-    await qemuImg([...args, '--', diskName(source), plainPath(target)], target, {
+    await qemuImg([...args, '--', diskName(source), plainPath(target)], `${target} (from ${source.path})`, {
       cage: { reads: filesOf(source), writes: [target], own: options.untrusted !== true },
       signal,
       timeoutSeconds: seconds,
@@ -111,8 +112,14 @@ const create = (path: string, args: (held: string) => string[], signal: AbortSig
 export async function resize(disk: QemuDisk, size: number, signal?: AbortSignal): Promise<void> {
   const [writes, ...reads] = filesOf(disk) as [string, ...string[]];
   const cage = { reads, writes: [writes], own: true };
-  await qemuImg(['resize', '-q', '--', diskName(disk), String(size)], disk.path, { cage, signal });
-  await fsync(disk.held ?? disk.path);
+  const path = disk.held ?? disk.path;
+  try {
+    await qemuImg(['resize', '-q', '--', diskName(disk), String(size)], disk.path, { cage, signal });
+    await fsync(path);
+  } catch (error) {
+    if (error instanceof CisternError && error.code === 'IO_ERROR') await forgetPages(path, error);
+    throw error;
+  }
 }
 
 const Info = z.object({
@@ -221,6 +228,18 @@ async function fsync(path: string): Promise<void> {
   } catch (error) {
     rethrow(path)(error);
   }
+}
+
+/**
+ * After a failed fsync memory shows what the disk may not have, and no later fsync would write it or say so again (fsync(2)). So memory
+ * lets go of it: what is read from now on is what the disk has. Throws `failure`, which tells where that failed too.
+ */
+async function forgetPages(path: string, failure: unknown): Promise<never> {
+  await run('dd', [`if=${path}`, 'iflag=nocache', 'count=0', 'status=none'], { timeoutSeconds: 60 }).catch((error: unknown) => {
+    const { code } = failure instanceof CisternError ? failure : { code: 'IO_ERROR' as const };
+    throw new CisternError(code, `${String(failure)}; and then: ${String(error)}`, { cause: failure });
+  });
+  throw failure;
 }
 
 /** File errors of our own calls. NFS tells of a full disk only at fsync. */

@@ -6,7 +6,7 @@ import type { Pool } from './driver.ts';
 import { cached, cacheFile, evict } from './file-pool/cache.ts';
 import { cacheSink } from './file-pool/cache-sink.ts';
 import { capacity, disown, openPool, openRoot } from './file-pool/identity.ts';
-import { AREAS, areaPath, named, type OpenPool, poolError } from './file-pool/paths.ts';
+import { AREAS, areaPath, type OpenPool, poolError } from './file-pool/paths.ts';
 import { scan } from './file-pool/scan.ts';
 import { openScratch, sweep, sweepAll } from './file-pool/scratch.ts';
 import { discardTrash, purge, restore, trash } from './file-pool/trash.ts';
@@ -38,7 +38,7 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
     try {
       return await work(open);
     } catch (error) {
-      throw error instanceof CisternError ? named(error) : error;
+      throw error instanceof CisternError ? poolError(error, `in the pool ${open.root}`) : error;
     }
   };
   return {

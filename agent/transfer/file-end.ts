@@ -90,6 +90,6 @@ async function settle(path: string, mode: number): Promise<void> {
 
 /** A file as one end of a stream, opened by the thread that reads or writes it. */
 export function fileEnd(path: string, codes: FileCodes | undefined, direct = false): RangeEnd {
-  const data: FileData = { path, codes: { full: codes?.full }, direct };
+  const data: FileData = { path, codes: { full: codes?.full, broken: codes?.broken }, direct };
   return { module: new URL('./file-thread.ts', import.meta.url).href, data, release: () => Promise.resolve() };
 }

@@ -1,6 +1,7 @@
 /** The lane of parallel ranges: N threads, each with its own reader and writer. */
 import { Worker } from 'node:worker_threads';
 import { CisternError } from '../../shared/errors.ts';
+import { shown } from '../host/held.ts';
 import type { RangeEnd } from './ends.ts';
 import type { Job, Moving } from './moving.ts';
 import { partsToMove, ZERO, type PartDigest } from './parts.ts';
@@ -97,7 +98,7 @@ function startThread(job: ThreadJob): { parts: Promise<[number, PartDigest][]>; 
   });
   const parts = new Promise<[number, PartDigest][]>((resolve, reject) => {
     worker.once('message', (report: ThreadReport) =>
-      'parts' in report ? resolve(report.parts) : reject(new CisternError(report.code, report.detail)),
+      'parts' in report ? resolve(report.parts) : reject(new CisternError(report.code, shown(report.detail))),
     );
     worker.once('error', cause =>
       reject(new CisternError('INTERNAL', `a transfer thread of ${job.name} failed: ${(cause as Error).message}`, { cause })),

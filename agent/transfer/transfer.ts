@@ -1,6 +1,7 @@
 import { CisternError } from '../../shared/errors.ts';
 import type { TransferSummary } from '../../shared/commands/refs.ts';
 import type { z } from 'zod';
+import { shown } from '../host/held.ts';
 import { EndError } from './end-error.ts';
 import type { Sink, Source } from './ends.ts';
 import { flusher } from './flusher.ts';
@@ -42,7 +43,7 @@ export async function transfer(options: TransferOptions): Promise<{ parts: PartD
     moved = await move(options);
     options.signal.throwIfAborted();
   } catch (thrown) {
-    const error = thrown instanceof EndError ? new CisternError(thrown.code, thrown.message, { cause: thrown }) : thrown;
+    const error = thrown instanceof EndError ? new CisternError(thrown.code, shown(thrown.message), { cause: thrown }) : thrown;
     await abort(sink, error);
     throw error;
   }

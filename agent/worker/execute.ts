@@ -38,7 +38,12 @@ const HEAVY: ReadonlySet<CommandKind> = new Set<CommandKind>([
 const HEAVY_AT_ONCE = 4;
 const LIGHT_AT_ONCE = 64;
 /** Errors after which the pool is opened anew, as the mount under it may be another one or gone. */
-const POOL_ERRORS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['POOL_IDENTITY', 'POOL_UNAVAILABLE', 'IO_ERROR']);
+const POOL_ERRORS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'POOL_IDENTITY',
+  'POOL_UNAVAILABLE',
+  'POOL_IO_ERROR',
+  'IO_ERROR',
+]);
 
 /** Carries out commands in this process. Drivers and handlers are imported when first needed, so that a worker holds only what it uses. */
 export function createExecutor({
@@ -49,7 +54,7 @@ export function createExecutor({
 }: ExecutorOptions): (execution: Execution) => Promise<TaskResult> {
   const heavy = createLimiter(HEAVY_AT_ONCE);
   const light = createLimiter(LIGHT_AT_ONCE);
-  let leavings = sweep;
+  let leavings = [...sweep];
   let fresh = true;
   mkdirSync(spoolDir, { recursive: true, mode: 0o700 });
 
@@ -102,7 +107,10 @@ export function createExecutor({
       const limiter = HEAVY.has(command.kind) ? heavy : light;
       return { ok: true, output: await limiter(signal, () => handle(execution, meter.report)) };
     } catch (error) {
-      if (poolId && error instanceof CisternError && POOL_ERRORS.has(error.code)) pools.forget(poolId);
+      if (poolId && error instanceof CisternError && POOL_ERRORS.has(error.code)) {
+        pools.forget(poolId);
+        leavings.push(execution.id); // a pool that can no more be written to keeps what the task could not remove
+      }
       if (!(error instanceof CisternError) && !signal.aborted)
         process.stderr.write(`task ${execution.id}: ${(error as Error).stack}\n`);
       return { ok: false, problem: toProblem(error), aborted: signal.aborted };

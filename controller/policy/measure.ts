@@ -57,7 +57,10 @@ export async function measurePool(services: Services, storageId: string, signal:
     } catch (error) {
       if (signal.aborted) throw error;
       services.log.warn({ err: error, storage: storage.name, hostId }, 'a primary storage could not be measured');
-      if (error instanceof CisternError && ['POOL_UNAVAILABLE', 'POOL_IDENTITY', 'MOUNT_FAILED'].includes(error.code))
+      if (
+        error instanceof CisternError &&
+        ['POOL_UNAVAILABLE', 'POOL_IO_ERROR', 'POOL_IDENTITY', 'MOUNT_FAILED'].includes(error.code)
+      )
         await services.db.write(trx => markPool(trx, services, storageId, hostId, null, error.message));
     }
   }

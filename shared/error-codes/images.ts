@@ -153,6 +153,6 @@ export const IMAGES = {
     status: 500,
     retryable: false,
     title: 'Reading or writing a file failed',
-    action: 'Check the disk and the permissions of the path in the detail.',
+    action: 'Check the disk (journalctl -k on the host tells of I/O errors) and the permissions of the path in the detail.',
   },
 } as const satisfies Record<string, ErrorKind>;

@@ -26,6 +26,13 @@ export const STORAGES = {
     title: 'The pool is full',
     action: 'Empty the trash, evict cached images or grow the storage.',
   },
+  POOL_IO_ERROR: {
+    status: 500,
+    retryable: false,
+    title: 'The disk of the pool failed to read or write',
+    action:
+      "Look at the disk of the file in the detail: the host's kernel log (journalctl -k), or the storage server's. What was being made is given up; try again once the disk is mended.",
+  },
   MOUNT_FAILED: {
     status: 502,
     retryable: true,
@@ -88,6 +95,13 @@ export const STORAGES = {
     action: 'Give the user read and write permission on the path named in the detail.',
   },
   STORE_FULL: { status: 507, retryable: true, title: 'The backup storage is full', action: 'Delete images there or grow it.' },
+  STORE_IO_ERROR: {
+    status: 500,
+    retryable: false,
+    title: 'The disk of the backup storage failed to read or write',
+    action:
+      "Look at the disk of the file in the detail: the host's kernel log (journalctl -k), or the storage server's. What was being written is given up; try again once the disk is mended.",
+  },
   OBJECT_MISSING: {
     status: 404,
     retryable: false,

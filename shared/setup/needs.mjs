@@ -11,6 +11,8 @@ const servers = {
   'openssh-server': ['sshd'],
   e2fsprogs: ['mkfs.ext4', 'debugfs'],
 };
+// file systems on small disks of the tests
+const fileSystems = { xfsprogs: ['mkfs.xfs'], 'btrfs-progs': ['mkfs.btrfs', 'btrfs'] };
 // makers of disks whose headers are judged
 const disks = { fdisk: ['sfdisk'], dosfstools: ['mkfs.vfat'], genisoimage: ['genisoimage'] };
 
@@ -22,7 +24,7 @@ export const NEEDS = {
   demo: { dev: false, packages: { ...base, ...servers }, why: 'for disk images and a private SFTP server on loopback' },
   test: {
     dev: true,
-    packages: { ...base, ...nfs, ...servers, ...disks, systemd: ['systemd-analyze'] },
+    packages: { ...base, ...nfs, ...servers, ...disks, ...fileSystems, systemd: ['systemd-analyze'] },
     why: 'for disk images, a private SFTP server on loopback, the NFS client and the check of the units',
   },
   bench: {

@@ -44,10 +44,11 @@ export async function openDisk(kind: DiskKind, options: { size?: number; path?: 
 }
 
 /** An empty file system of `size` MiB at least in the new file `image`. */
-export async function makeImage(kind: DiskKind, image: string, size = 0): Promise<void> {
+export async function makeImage(kind: DiskKind, image: string, size = 0, more: string[] = []): Promise<void> {
   await writeFile(image, '');
   await truncate(image, Math.max(size, LEAST[kind]) * MiB);
-  await execa(`mkfs.${kind}`, kind === 'ext4' ? ['-q', '-F', '-m', '0', '-b', String(BLOCK), image] : ['-q', image]);
+  const own = kind === 'ext4' ? ['-q', '-F', '-m', '0', '-b', String(BLOCK)] : ['-q'];
+  await execa(`mkfs.${kind}`, [...own, ...more, image]);
 }
 
 /** Mounts what is in the file `image`; a journal that a power cut left is replayed. */

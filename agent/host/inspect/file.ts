@@ -37,7 +37,7 @@ export async function openImage(path: string): Promise<ImageFile & AsyncDisposab
     const bytes = async (offset: number, length: number, what: string): Promise<Buffer> => {
       const buffer = Buffer.alloc(length);
       const { bytesRead } = await file.read(buffer, 0, length, offset).catch((error: unknown) => {
-        throw wrapError(error, 'IO_ERROR', `reading ${what}`);
+        throw wrapError(error, 'IO_ERROR', `reading ${what} of ${path}`);
       });
       return buffer.subarray(0, bytesRead);
     };

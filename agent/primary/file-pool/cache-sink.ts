@@ -31,7 +31,7 @@ export async function cacheSink(opened: OpenPool, taskId: string, image: CachedI
     size: image.size,
     mode: 0o444,
     name,
-    codes: { full: 'POOL_FULL' },
+    codes: { full: 'POOL_FULL', broken: 'POOL_IO_ERROR' },
   }).catch(async (error: unknown) => {
     await remove();
     throw error;

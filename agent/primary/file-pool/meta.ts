@@ -121,6 +121,8 @@ export async function syncPath(path: string): Promise<void> {
   const fd = fs.openSync(at, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     await fsync(fd);
+  } catch (error) {
+    throw Object.assign(error as NodeJS.ErrnoException, { message: `${(error as Error).message} '${path}'` });
   } finally {
     fs.closeSync(fd);
   }

@@ -1,7 +1,7 @@
 import { fstatSync } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CisternError } from '../../../shared/errors.ts';
+import { CisternError, type ErrorCode } from '../../../shared/errors.ts';
 import { type Held, holdFile, holdFolder, shown } from '../../host/held.ts';
 
 /** The folders of a file pool. Whatever is unfinished lies in `tmp`; the rest is reached by one rename from there. */
@@ -89,7 +89,7 @@ export const foreign = (path: string, expected: string): CisternError =>
   new CisternError('IO_ERROR', `${shown(path)} is not a plain ${expected}: somebody changed the pool; it was left as it is`);
 
 const FULL = ['ENOSPC', 'EDQUOT'];
-const GONE = ['EROFS', 'EIO', 'ESTALE', 'ENOTCONN', 'ETIMEDOUT', 'EHOSTDOWN', 'ENODEV', 'ENXIO'];
+const GONE = ['EROFS', 'ESTALE', 'ENOTCONN', 'ETIMEDOUT', 'EHOSTDOWN', 'ENODEV', 'ENXIO'];
 
 /** Whether a call failed for want of room. */
 export const isFull = (error: unknown): boolean =>
@@ -97,14 +97,22 @@ export const isFull = (error: unknown): boolean =>
     ? error.code === 'POOL_FULL' || /no space left on device|disk quota exceeded/i.test(error.message)
     : FULL.includes((error as NodeJS.ErrnoException).code ?? '');
 
-/** A failed system call on a pool as the error a user should see: POOL_FULL, POOL_UNAVAILABLE or IO_ERROR. Cancels pass through. */
+/** Whether a call, or a program that says so, failed because of the disk or the server below the pool. */
+const saysOf = (error: unknown, codes: string[], words: RegExp): boolean =>
+  error instanceof CisternError
+    ? ['IO_ERROR', 'TOOL_FAILED'].includes(error.code) && words.test(error.message)
+    : codes.includes((error as NodeJS.ErrnoException).code ?? '');
+const isBroken = (error: unknown): boolean => saysOf(error, ['EIO'], /\bEIO\b|input\/output error/i);
+const isGone = (error: unknown): boolean => saysOf(error, GONE, /\bEROFS\b|read-only file system/i);
+
+/** A failed system call on a pool as the error a user should see: POOL_FULL, POOL_IO_ERROR, POOL_UNAVAILABLE or IO_ERROR. Cancels pass through. */
 export function poolError(error: unknown, tried: string): Error {
-  if (isFull(error)) return full(error as Error, tried);
+  if (isFull(error)) return as('POOL_FULL', error as Error, tried);
+  if (isBroken(error)) return as('POOL_IO_ERROR', error as Error, tried);
+  if (isGone(error)) return as('POOL_UNAVAILABLE', error as Error, tried);
   if (error instanceof CisternError) return named(error);
-  const errno = error as NodeJS.ErrnoException;
-  if (errno.name === 'AbortError') return errno;
-  const code = GONE.includes(errno.code ?? '') ? 'POOL_UNAVAILABLE' : 'IO_ERROR';
-  return new CisternError(code, shown(`${tried}: ${errno.message}`), { cause: error });
+  if (error instanceof Error && error.name === 'AbortError') return error;
+  return as('IO_ERROR', error as Error, tried);
 }
 
 /** The error with the names of what was held, in place of the paths by which it was held. */
@@ -113,7 +121,7 @@ export function named(error: CisternError): CisternError {
   return error;
 }
 
-const full = (error: Error, tried: string): CisternError =>
-  error instanceof CisternError && error.code === 'POOL_FULL'
+const as = (code: ErrorCode, error: Error, tried: string): CisternError =>
+  error instanceof CisternError && error.code === code
     ? error
-    : new CisternError('POOL_FULL', shown(`${tried}: ${error.message}`), { cause: error });
+    : new CisternError(code, shown(`${tried}: ${error.message}`), { cause: error });
