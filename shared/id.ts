@@ -1,4 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { z } from 'zod';
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+/** Lower-case only: ids name files, locks and rows, where two spellings of one id would be two things. */
+export const Id = z
+  .string()
+  .regex(UUID, 'an id is a lower-case UUID')
+  .meta({ format: 'uuid', description: 'A UUIDv7 made by the controller, in lower case.' });
 
 /** Milliseconds in the newest id that this process has made or heard of. */
 let newest = 0;

@@ -1,8 +1,10 @@
 import { z } from 'zod';
 import { Problem } from './errors.ts';
+import { Id } from './id.ts';
 import { Progress } from './task.ts';
 
-export const Id = z.uuid().meta({ description: 'A UUIDv7 made by the controller.' });
+export { Id };
+
 export const Name = z
   .string()
   .regex(

@@ -1,10 +1,11 @@
 import { z } from 'zod';
+import { Id } from './id.ts';
 
 /**
  * Where a controller's database is: the run of the controller that works on it, and the number of its last commit. Agents keep the
  * newest they have seen, so that a database that was put back to an old copy is noticed, and a controller that another one follows.
  */
-export const Position = z.strictObject({ run: z.uuid(), sequence: z.int().min(0) });
+export const Position = z.strictObject({ run: Id, sequence: z.int().min(0) });
 export type Position = z.infer<typeof Position>;
 
 /** The header with which a controller says its position in each request to an agent. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Problem } from './errors.ts';
+import { Id } from './id.ts';
 
 export const TaskState = z.enum(['queued', 'running', 'succeeded', 'failed', 'cancelled']);
 export type TaskState = z.infer<typeof TaskState>;
@@ -19,7 +20,7 @@ export type Progress = z.infer<typeof Progress>;
 /** What an agent says of one task. `output` is the command's output schema once the state is succeeded. */
 export const TaskReport = z
   .object({
-    id: z.uuid(),
+    id: Id,
     kind: z.string(),
     state: TaskState,
     progress: Progress.nullable(),
@@ -38,7 +39,7 @@ export const isFinal = (state: TaskState): boolean => state === 'succeeded' || s
  * controller drops a batch that is not newer than the last one it took, and acknowledges the number it has.
  */
 export const ReportBatch = z.strictObject({
-  hostId: z.uuid(),
+  hostId: Id,
   epoch: z.int(),
   seq: z.int().min(1),
   reports: z.array(TaskReport).max(1000),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { Problem } from '../../shared/errors.ts';
+import { Id } from '../../shared/id.ts';
 import type { Logger } from '../../shared/log.ts';
 import { TaskState } from '../../shared/task.ts';
 import { spoolError } from '../host/spool-error.ts';
@@ -12,7 +13,7 @@ import { setAside } from './set-aside.ts';
 
 /** What is kept of a task. The command itself is not: it holds secrets; its fingerprint tells whether an id comes again with another command. */
 export const TaskRecord = z.object({
-  id: z.uuid(),
+  id: Id,
   kind: z.string(),
   fingerprint: z.string(),
   poolId: z.string().nullable(),

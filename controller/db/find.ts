@@ -62,7 +62,7 @@ export async function claimName(
   noun: string,
   name: string,
 ): Promise<void> {
-  if (UUID.test(name)) throw new CisternError('BAD_REQUEST', `"${name}" looks like an id and cannot be a name`);
+  if (UUID.test(name.toLowerCase())) throw new CisternError('BAD_REQUEST', `"${name}" looks like an id and cannot be a name`);
   const row =
     table === 'images' || table === 'volumes'
       ? await db.selectFrom(table).select('id').where('name', '=', name).where('status', '<>', 'deleted').executeTakeFirst()

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Bytes, Sha256, SourceFormat } from '../model.ts';
+import { Bytes, Id, Sha256, SourceFormat } from '../model.ts';
 import { command } from './command.ts';
 import { ImageRef, StoreRef, TransferSummary } from './refs.ts';
 
@@ -20,7 +20,7 @@ export const Published = z.object({
   size: Bytes,
   virtualSize: Bytes,
   digest: Sha256,
-  transfers: z.array(z.object({ storeId: z.uuid(), summary: TransferSummary })),
+  transfers: z.array(z.object({ storeId: Id, summary: TransferSummary })),
 });
 export type Published = z.infer<typeof Published>;
 

@@ -33,7 +33,10 @@ export const hostRoutes = routes({
     summary: 'Add a host by the address and token of its agent',
     body: z.strictObject({
       name: Name,
-      url: z.url({ protocol: /^https?$/ }).describe('base URL of the agent'),
+      url: z
+        .url({ protocol: /^https?$/, normalize: true }) // one spelling, so that an agent is not taken for two
+        .refine(url => !/[@?#]/.test(url), 'must hold no login, query or fragment')
+        .describe('base URL of the agent'),
       token: secret(z.string().min(16).max(256).describe('bearer token of the agent; stored encrypted')),
       cluster: Name.default('default').describe('made when there is none of that name'),
     }),
