@@ -158,11 +158,13 @@ async function readSmall(path: string, limit: number, name: string): Promise<Buf
   const { size } = stat;
   if (size > limit)
     throw new CisternError('MANIFEST_INVALID', `reading ${name}: it has ${size} bytes, more than the ${limit} allowed`);
-  return file.readFile();
+  // no more than was looked at: the file may grow meanwhile
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(size), 0, size, 0);
+  return buffer.subarray(0, bytesRead);
 }
 
 async function writeAll(path: string, body: Buffer): Promise<void> {
-  await using file = await open(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+  await using file = await open(path, constants.O_WRONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   await file.writeFile(body);
 }
 

@@ -1,5 +1,5 @@
 /** Reads and writes a local file inside a transfer thread. */
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import type { Moved, RangeReader, RangeWriter } from './ends.ts';
 import { EndError } from './end-error.ts';
 import { fileCode, type FileCodes } from './file-code.ts';
@@ -19,9 +19,8 @@ export interface FileData {
 
 export function openReader(data: unknown, moved: Moved): RangeReader {
   const { path, codes, direct: wanted } = data as FileData;
-  const flags = constants.O_RDONLY | constants.O_NOFOLLOW;
-  const fd = attempt('opening', path, codes, () => openSync(path, flags));
-  let direct = wanted ? attempt('opening', path, codes, () => openDirect(path, flags)) : undefined;
+  const fd = attempt('opening', path, codes, () => openFile(path, constants.O_RDONLY));
+  let direct = wanted ? attempt('opening', path, codes, () => openDirect(fd, constants.O_RDONLY)) : undefined;
   const readSome = (into: Uint8Array, at: number, offset: number): number => {
     const length = Math.min(STEP, into.length - at);
     const whole = length - (length % BLOCK);
@@ -56,9 +55,8 @@ export function openReader(data: unknown, moved: Moved): RangeReader {
  */
 export function openWriter(data: unknown, moved: Moved): RangeWriter {
   const { path, codes } = data as FileData;
-  const flags = constants.O_WRONLY | constants.O_NOFOLLOW;
-  const fd = attempt('opening', path, codes, () => openSync(path, flags));
-  let direct = attempt('opening', path, codes, () => openDirect(path, flags));
+  const fd = attempt('opening', path, codes, () => openFile(path, constants.O_WRONLY));
+  let direct = attempt('opening', path, codes, () => openDirect(fd, constants.O_WRONLY));
   const writeSome = (bytes: Uint8Array, at: number, offset: number): number => {
     const whole = bytes.length - at - ((bytes.length - at) % BLOCK);
     if (direct !== undefined && whole > 0 && offset % BLOCK === 0) {
@@ -84,10 +82,18 @@ export function openWriter(data: unknown, moved: Moved): RangeWriter {
   };
 }
 
-/** A descriptor that writes past the page cache; undefined where the file system has none. */
-function openDirect(path: string, flags: number): number | undefined {
+/** Opens a regular file. What was put in its place is refused: a link is not followed, and a pipe not waited for. */
+function openFile(path: string, how: number): number {
+  const fd = openSync(path, how | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw new Error('it is not a regular file');
+}
+
+/** A descriptor of the very file that is open as `fd` that goes past the page cache; undefined where the file system has none. */
+function openDirect(fd: number, how: number): number | undefined {
   try {
-    return openSync(path, flags | constants.O_DIRECT);
+    return openSync(`/proc/self/fd/${fd}`, how | constants.O_DIRECT);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EINVAL') return undefined;
     throw error;

@@ -1,7 +1,5 @@
 /** Links that come and go while the agent works: what it looked at is not what it uses, unless it holds it. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { cp, lstat, mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toMeta } from '../../agent/primary/file-pool/meta.ts';
@@ -9,29 +7,9 @@ import { CisternError } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
 import { cacheImage, make, MiB, volumes } from './primary-steps.ts';
 import { folderPlace, newPool, type Place, signal, tree } from './primary-targets.ts';
+import { record, swapping } from './swapping.ts';
 
 const ROUNDS = 25;
-const SWAPPER = new URL('./swapper.ts', import.meta.url).pathname;
-
-/** Flips the names while it is not disposed of. */
-async function swapping(outside: string, names: string[]): Promise<AsyncDisposable> {
-  const child = spawn(process.execPath, [SWAPPER, outside, ...names], { stdio: ['pipe', 'pipe', 'inherit'] });
-  await once(child.stdout, 'data');
-  return {
-    [Symbol.asyncDispose]: async () => {
-      const exit = once(child, 'exit');
-      child.stdin.end();
-      await exit;
-    },
-  };
-}
-
-/** What is there, and when each thing was last read: a read shows, as each was set to have been read before it was written. */
-async function record(folder: string): Promise<string[]> {
-  const names = (await readdir(folder, { recursive: true })).sort();
-  const stats = await Promise.all(names.map(async name => ({ name, stat: await lstat(join(folder, name)) })));
-  return stats.map(({ name, stat }) => [name, stat.ino, stat.mode, stat.nlink, stat.size, stat.mtimeMs, stat.atimeMs].join(' '));
-}
 
 describe('primary storage: links swapped in while the agent works', () => {
   let place: Place;
