@@ -10,14 +10,7 @@ import type { PoolKey } from './capacity.ts';
 export async function adopt(trx: Trx, pool: PoolKey, imageId: string, allocated: number, began: number): Promise<void> {
   const known = await trx.selectFrom('images').select('id').where('id', '=', imageId).executeTakeFirst();
   if (!known) return;
-  const touched = await trx
-    .selectFrom('operations')
-    .select('id')
-    .where('resources_json', 'like', `%"${imageId}"%`)
-    .where(e => e.or([e('finished_at', 'is', null), e('finished_elapsed', '>=', began)]))
-    .limit(1)
-    .executeTakeFirst();
-  if (touched) return;
+  if (await touchedSince(trx, imageId, began)) return;
   const now = new Date().toISOString();
   await trx
     .insertInto('cache_entries')
@@ -32,4 +25,32 @@ export async function adopt(trx: Trx, pool: PoolKey, imageId: string, allocated:
     })
     .onConflict(c => c.doNothing())
     .execute();
+}
+
+/**
+ * Takes out of the books the volumes of a pool's trash that a measurement did not find there: emptying it was cut short after they had
+ * gone, or somebody removed them. `began` as above.
+ */
+export async function forgetPurged(trx: Trx, pool: PoolKey, there: ReadonlySet<string>, began: number): Promise<void> {
+  const rows = await trx
+    .selectFrom('volumes')
+    .select('id')
+    .where('status', '=', 'deleted')
+    .where('primary_storage_id', '=', pool.storageId)
+    .where('host_id', '=', pool.hostId)
+    .execute();
+  for (const { id } of rows)
+    if (!there.has(id) && !(await touchedSince(trx, id, began))) await trx.deleteFrom('volumes').where('id', '=', id).execute();
+}
+
+/** Whether an operation has to do with an image or a volume now, or had since `began`. */
+async function touchedSince(trx: Trx, id: string, began: number): Promise<boolean> {
+  const touched = await trx
+    .selectFrom('operations')
+    .select('id')
+    .where('resources_json', 'like', `%"${id}"%`)
+    .where(e => e.or([e('finished_at', 'is', null), e('finished_elapsed', '>=', began)]))
+    .limit(1)
+    .executeTakeFirst();
+  return touched !== undefined;
 }

@@ -5,9 +5,9 @@ import { findPrimaryStorage } from '../db/find.ts';
 import { markPool } from '../fleet/connect.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
 import type { Services } from '../services.ts';
-import { markStore } from '../workflows/backup-storage.ts';
+import { isOfStore, markStore } from '../workflows/backup-storage.ts';
 import type { PoolKey } from './capacity.ts';
-import { adopt } from './adopt.ts';
+import { adopt, forgetPurged } from './adopt.ts';
 import { anyHost, workers } from './placement.ts';
 
 /** Measuring a pool of many volumes may take a while; past this it is given up. */
@@ -53,6 +53,7 @@ export async function measurePool(services: Services, storageId: string, signal:
               .where('last_used_at', '=', last_used_at)
               .execute();
         for (const { imageId, allocated } of usage.cache) await adopt(trx, part, imageId, allocated, began);
+        await forgetPurged(trx, part, new Set([...usage.volumes, ...usage.trash].map(found => found.id)), began);
       });
     } catch (error) {
       if (signal.aborted) throw error;
@@ -106,9 +107,7 @@ export async function measureStores(services: Services, signal: AbortSignal): Pr
     } catch (error) {
       if (signal.aborted) throw error;
       services.log.warn({ err: error, store: store.name }, 'a backup storage could not be checked');
-      // a host that is away says nothing of the storage
-      if (error instanceof CisternError && (error.code.startsWith('STORE_') || error.code === 'OBJECT_MISSING'))
-        await services.db.write(trx => markStore(trx, store.id, error));
+      if (isOfStore(error)) await services.db.write(trx => markStore(trx, store.id, error));
     }
   }
 }

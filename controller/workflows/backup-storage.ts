@@ -80,12 +80,12 @@ export const refreshBackupStorage: Workflow<{ ref: string }, Plan> = {
     return { plan: { storeId: store.id, hostId: host.id }, resources: [{ kind: 'backup-storage', id: store.id }] };
   },
   async run(op, plan) {
-    op.undo('mark it as disconnected', () =>
-      op.services.db.write(trx => markStoreDown(trx, plan.storeId, 'the last check failed')),
-    );
-    const out = await op.task('connect', plan.hostId, 'store.connect', async () => ({
-      store: await storeRef(op.services, plan.storeId),
-    }));
+    const out = await op
+      .task('connect', plan.hostId, 'store.connect', async () => ({ store: await storeRef(op.services, plan.storeId) }))
+      .catch(async (error: unknown) => {
+        if (isOfStore(error)) await op.services.db.write(trx => markStore(trx, plan.storeId, error));
+        throw error;
+      });
     op.finish(
       { backupStorageId: plan.storeId, capacity: out.capacity },
       async trx =>
@@ -119,13 +119,13 @@ export const deleteBackupStorage: Workflow<{ ref: string }, { storeId: string }>
   },
 };
 
-/** Notes that a backup storage did not pass its check. */
-export async function markStoreDown(trx: Trx, storeId: string, reason: string): Promise<void> {
-  await trx.updateTable('backup_storages').set({ status: 'disconnected', reason }).where('id', '=', storeId).execute();
-}
+/** Whether a check that failed speaks of the storage itself: a host that is away, or a cancel, says nothing of it. */
+export const isOfStore = (error: unknown): error is CisternError =>
+  error instanceof CisternError && (error.code.startsWith('STORE_') || error.code === 'OBJECT_MISSING');
 
-/** Notes what a regular check of a backup storage found. */
+/** Notes what a check of a backup storage found. */
 export async function markStore(trx: Trx, storeId: string, outcome: { capacity: Capacity | null } | CisternError): Promise<void> {
-  if (outcome instanceof CisternError) await markStoreDown(trx, storeId, outcome.message);
-  else await trx.updateTable('backup_storages').set(reached(outcome.capacity)).where('id', '=', storeId).execute();
+  const set =
+    outcome instanceof CisternError ? { status: 'disconnected' as const, reason: outcome.message } : reached(outcome.capacity);
+  await trx.updateTable('backup_storages').set(set).where('id', '=', storeId).execute();
 }

@@ -1,6 +1,7 @@
 import { findPrimaryStorage } from '../db/find.ts';
 import { poolRef } from '../fleet/refs.ts';
 import type { Workflow } from '../operations/workflow.ts';
+import { measurePool } from '../policy/measure.ts';
 import { workerFor } from '../policy/placement.ts';
 import { adjustAvailable } from './cache-entry.ts';
 
@@ -42,6 +43,8 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: number }, 
     let volumes = 0;
     let freed = 0;
     for (const [i, pool] of plan.groups.entries()) {
+      // some of them may have gone; where this fails too the next measurement tells
+      op.undo(`see what is left ${i + 1}`, () => measurePool(op.services, pool.storageId, op.signal()));
       const out = await op.task(`purge ${i + 1}`, pool.workerHostId, 'pool.purge', async () => ({
         pool: await poolRef(op.services, pool.storageId),
         volumeIds: pool.volumeIds,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
@@ -101,6 +101,46 @@ describe('a cancel that comes too late, or cannot be said', () => {
     renameSync(aside, trash);
     assert.deepEqual([refused.error?.code, grown.error?.code], ['IO_ERROR', 'IO_ERROR']);
     assert.deepEqual(await api.getVolume({ params: { ref: 'stays' } }), volume);
+  });
+
+  it('lists of the trash what is left in it when emptying it was cut short', async () => {
+    await done(api.emptyTrash({ body: {} }, WAIT));
+    await done(api.createVolumes({ body: { name: 'waste', count: 6, size: MiB } }, WAIT));
+    const ids = (await api.listVolumes()).items.filter(volume => volume.name.startsWith('waste')).map(volume => volume.id);
+    await done(api.deleteVolumes({ body: { volumes: ids } }, WAIT));
+    const pid = await worker();
+    process.kill(pid, 'SIGSTOP');
+    const { id } = await api.emptyTrash({ body: {} });
+    await waiting('pool.purge');
+    for (const gone of ids.slice(0, 3)) rmSync(join(pool, 'trash', gone), { recursive: true }); // so far it came
+    await api.cancelOperation({ params: { ref: id } });
+    process.kill(pid, 'SIGKILL');
+    assert.equal((await house.ended(id)).state, 'cancelled');
+    const listed = (await api.listTrash()).items.map(entry => entry.volumeId);
+    assert.deepEqual([listed.toSorted(), areas()[1]], [ids.slice(3).toSorted(), ids.slice(3).toSorted()]);
+    await done(api.emptyTrash({ body: {} }, WAIT));
+  });
+
+  it('says nothing of a backup storage whose check was cancelled, and the reason where it failed', async () => {
+    const depot = () => api.getBackupStorage({ params: { ref: 'depot' } });
+    await done(api.refreshBackupStorage({ params: { ref: 'depot' } }, WAIT));
+    const agentPid = house.cistern.agents[0]!.pid;
+    const pids = await descendants(agentPid);
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    const { id } = await api.refreshBackupStorage({ params: { ref: 'depot' } });
+    await waiting('store.connect');
+    await api.cancelOperation({ params: { ref: id } });
+    for (const pid of pids) process.kill(pid, 'SIGCONT');
+    assert.ok(['cancelled', 'succeeded'].includes((await house.ended(id)).state));
+    assert.deepEqual([(await depot()).status, (await depot()).reason], ['connected', null]);
+    const path = join(house.cistern.folder, 'store-depot');
+    renameSync(path, `${path}.away`);
+    const failed = await api.refreshBackupStorage({ params: { ref: 'depot' } }, WAIT);
+    assert.deepEqual([failed.state, (await depot()).status], ['failed', 'disconnected']);
+    assert.match((await depot()).reason!, /store-depot/);
+    renameSync(`${path}.away`, path);
+    await done(api.refreshBackupStorage({ params: { ref: 'depot' } }, WAIT));
+    assert.equal((await depot()).status, 'connected');
   });
 
   it('keeps a cached image in its books that was there when the cancel came', async () => {
