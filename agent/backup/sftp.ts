@@ -8,6 +8,7 @@ import { segmentsOf } from './paths.ts';
 import { openChannel } from './sftp/channel.ts';
 import { address, SftpConfig } from './sftp/config.ts';
 import { connectionError } from './sftp/errors.ts';
+import { fullOr } from './sftp/full.ts';
 import { control, type Control } from './sftp/control.ts';
 import {
   freeSpace,
@@ -41,6 +42,11 @@ function openStore(config: SftpConfig): BackupStore {
   const nameOf = (path: string): string => `sftp ${address(config)}:${posix.join(config.path, path)}`;
   const fileOf = (path: string): string => posix.join(config.path, ...segmentsOf(path));
   const makeParents = (path: string): Promise<void> => makeFolder(link, config.path, segmentsOf(path).slice(0, -1));
+  /** Work that puts `wanted` bytes there. */
+  const writing = <T>(wanted: number, work: Promise<T>): Promise<T> =>
+    work.catch(async (error: unknown) => {
+      throw await fullOr(error, link, config.path, wanted);
+    });
 
   const source = async (path: string): Promise<Source> => {
     const file = fileOf(path);
@@ -51,13 +57,13 @@ function openStore(config: SftpConfig): BackupStore {
   const sink = async (path: string, size: number): Promise<Sink> => {
     const file = fileOf(path);
     const partial = partialOf(file);
-    await makeParents(path);
-    await makeFile(link, partial, size).catch(orRemove(link, partial));
+    await writing(0, makeParents(path));
+    await writing(0, makeFile(link, partial, size)).catch(orRemove(link, partial));
     return {
       name: nameOf(path),
       ranges: signal => rangeEnd(config, link, partial, nameOf(path), signal),
-      flush: () => syncFile(link, partial),
-      publish: () => publishFile(link, partial, file).catch(orRemove(link, partial)),
+      flush: () => writing(0, syncFile(link, partial)),
+      publish: () => writing(0, publishFile(link, partial, file)).catch(orRemove(link, partial)),
       abort: () => removeFile(link, partial),
     };
   };
@@ -68,15 +74,17 @@ function openStore(config: SftpConfig): BackupStore {
     write: async (path, body) => {
       const file = fileOf(path);
       const partial = partialOf(file);
-      await makeParents(path);
-      await writeFile(link, partial, body)
-        .then(() => publishFile(link, partial, file))
-        .catch(orRemove(link, partial));
+      await writing(0, makeParents(path));
+      const publishing = writeFile(link, partial, body).then(() => publishFile(link, partial, file));
+      await writing(body.length, publishing).catch(orRemove(link, partial));
     },
     list: async folder => listFolder(link, fileOf(folder)),
     remove: async folder => removeFolder(link, fileOf(folder)),
-    check: () => check(config, link),
-    capacity: async () => (await freeSpace(link, config.path)) ?? null,
+    check: () => writing(0, check(config, link)),
+    capacity: async () => {
+      const space = await freeSpace(link, config.path);
+      return space === undefined ? null : { total: space.total, available: space.available };
+    },
     close: () => link.close(),
   };
 }
@@ -111,18 +119,10 @@ async function rangeEnd(config: SftpConfig, link: Control, path: string, name: s
         const words = await channel.lastWords();
         return words ? connectionError(error.message, words, error) : error;
       }
-      return error.code === 'IO_ERROR' ? fullOr(error, config, link) : error;
+      return fullOr(error, link, config.path, PART_SIZE);
     },
     release: () => channel.close(),
   };
-}
-
-/** SFTP 3 has no word for a full disk: a plain failure, where next to nothing is free, is one. */
-async function fullOr(error: CisternError, config: SftpConfig, link: Control): Promise<CisternError> {
-  const space = await freeSpace(link, config.path).catch(() => undefined); // the first failure is what counts
-  return space && space.available < PART_SIZE
-    ? new CisternError('STORE_FULL', `${error.message}; ${space.available} bytes are free`)
-    : error;
 }
 
 async function check(config: SftpConfig, link: Control): Promise<void> {

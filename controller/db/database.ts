@@ -5,6 +5,7 @@ import { newId } from '../../shared/id.ts';
 import { checkStructure, examine, problems } from './check.ts';
 import { forgetClosed, noteClosed } from './closed-note.ts';
 import { damaged } from './damage.ts';
+import { forgetPages } from './forget-pages.ts';
 import { statements } from './migrations/001-start.ts';
 import { statements as time } from './migrations/002-time.ts';
 import { statements as access } from './migrations/003-access.ts';
@@ -75,12 +76,20 @@ export async function openDatabase(file: string, { onCommit, onDamage }: Databas
     }
   forgetClosed(file);
   let condemned: CisternError | undefined;
+  /** A write failed on the disk: what memory holds of the file is not to be written over. */
+  let suspect = false;
   const condemn = (found: string, cause?: Error): CisternError => {
     const error = damaged(file, found, cause);
     if (!condemned) onDamage?.((condemned = error));
     return error;
   };
-  const db = new Kysely<Tables>({ dialect: sqliteDialect(sqlite, cause => condemn(cause.message, cause)) });
+  const db = new Kysely<Tables>({
+    dialect: sqliteDialect(
+      sqlite,
+      cause => condemn(cause.message, cause),
+      () => (suspect = true),
+    ),
+  });
   await migrate(db);
   const run = newId();
   const clock = await beginRun(db, run);
@@ -101,6 +110,10 @@ export async function openDatabase(file: string, { onCommit, onDamage }: Databas
       queue = [];
       const began = performance.now();
       try {
+        if (suspect) {
+          await alone(() => forgetPages(file));
+          suspect = false;
+        }
         await alone(() =>
           db.transaction().execute(async trx => {
             if (condemned) throw condemned;

@@ -30,12 +30,16 @@ export function openSqlite(file: string): DatabaseSync {
   return db;
 }
 
-/** Kysely's dialect over it; prepared statements are kept. Where SQLite finds the file damaged, what `onDamage` returns is thrown. */
-export function sqliteDialect(db: DatabaseSync, onDamage: (cause: Error) => Error): SqliteDialect {
+/**
+ * Kysely's dialect over it; prepared statements are kept. Where SQLite finds the file damaged, what `onDamage` returns is thrown; `onDiskError`
+ * is told where the disk could not read or write.
+ */
+export function sqliteDialect(db: DatabaseSync, onDamage: (cause: Error) => Error, onDiskError: () => void): SqliteDialect {
   const guard = <T>(work: () => T): T => {
     try {
       return work();
     } catch (error) {
+      if (primary(error) === IOERR) onDiskError();
       throw isDamage(error) ? onDamage(error) : unavailable(error);
     }
   };
@@ -68,10 +72,12 @@ function adapt(statement: StatementSync, guard: <T>(work: () => T) => T): Sqlite
 }
 
 /** What SQLite says where the disk and not the statement is at fault: https://www.sqlite.org/rescode.html, the low byte. */
-const DISK = [8 /* READONLY */, 10 /* IOERR */, 13 /* FULL */, 14 /* CANTOPEN */];
+const IOERR = 10;
+const DISK = [8 /* READONLY */, IOERR, 13 /* FULL */, 14 /* CANTOPEN */];
+
+const primary = (error: unknown): number => ((error as { errcode?: number }).errcode ?? 0) & 0xff;
 
 function unavailable(error: unknown): unknown {
-  const { errcode, message } = error as { errcode?: number; message: string };
-  if (errcode === undefined || !DISK.includes(errcode & 0xff)) return error;
-  return new CisternError('DATABASE_UNAVAILABLE', `using the database: ${message}`, { cause: error });
+  if (!DISK.includes(primary(error))) return error;
+  return new CisternError('DATABASE_UNAVAILABLE', `using the database: ${(error as Error).message}`, { cause: error });
 }

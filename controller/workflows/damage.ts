@@ -12,6 +12,9 @@ const OF_OBJECTS: readonly string[] = ['DIGEST_MISMATCH', 'MANIFEST_INVALID', 'O
 /** What the copy of an image is that is not removed after all: the reason of a damage outlasts its status. */
 export const soundOrDamaged = sql<'ready' | 'damaged'>`case when reason is null then 'ready' else 'damaged' end`;
 
+/** Whether an error speaks of the stored object itself. */
+export const isOfObject = (code: string): boolean => OF_OBJECTS.includes(code);
+
 /** Notes what was found of an image's replica: damaged, for `reason`, or sound again (null). An event where that is news. */
 export async function markReplica(
   trx: Trx,
@@ -41,7 +44,7 @@ export async function markReplica(
 /** Notes the replicas that were tried in vain, those whose object is to blame for it. */
 export async function markFaults(trx: Trx, services: Services, imageId: string, faults: readonly ReplicaFault[]): Promise<void> {
   for (const { storeId, code, detail } of faults)
-    if (OF_OBJECTS.includes(code)) await markReplica(trx, services, imageId, storeId, `${code}: ${detail}`);
+    if (isOfObject(code)) await markReplica(trx, services, imageId, storeId, `${code}: ${detail}`);
 }
 
 /** Notes that the cached copy of an image on a pool is damaged: no clone is made of it until it was fetched anew. */

@@ -1,4 +1,4 @@
-import { CisternError, fromProblem, type ReplicaFault, toProblem } from '../../shared/errors.ts';
+import { CisternError, type ErrorCode, ERRORS, type ReplicaFault } from '../../shared/errors.ts';
 import { findImage, findPrimaryStorage } from '../db/find.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
 import type { Workflow } from '../operations/workflow.ts';
@@ -6,7 +6,7 @@ import { anyHost } from '../policy/placement.ts';
 import { cacheLock } from './cache-entry.ts';
 import { type CacheRequest, type Part, partOf, poolsHolding } from './cache-parts.ts';
 import { whereEntry } from './cache-rows.ts';
-import { markCacheDamaged, markFaults, markReplica } from './damage.ts';
+import { isOfObject, markCacheDamaged, markFaults, markReplica } from './damage.ts';
 
 interface VerifyRequest extends CacheRequest {
   /** Null: as fast as it goes. */
@@ -108,14 +108,11 @@ export const verifyImage: Workflow<{ ref: string }, { imageId: string; hostId: s
     }
     if (faults.length > 0) {
       await op.tx('note the damage', trx => markFaults(trx, services, imageId, faults));
-      const [first] = faults;
-      const problem = toProblem(
-        new CisternError('INTERNAL', faults.map(fault => `${fault.storeId}: ${fault.detail}`).join('; ')),
-      );
-      const { action: _, ...rest } = { ...problem, code: first!.code };
-      throw fromProblem({
-        ...rest,
-        action: 'Use another replica; a damaged one is left as it is, for you to look at.',
+      const code = faults[0]!.code as ErrorCode;
+      throw new CisternError(code, faults.map(fault => `${fault.storeId}: ${fault.detail}`).join('; '), {
+        action: isOfObject(code)
+          ? 'Use another replica; a damaged one is left as it is, for you to look at.'
+          : ERRORS[code].action,
         replicas: faults,
       });
     }

@@ -1,6 +1,6 @@
 /** A file system on a disk whose reads and writes fail with EIO when a test wants it, and work again when it is mended. Needs root. */
 import { closeSync, openSync, readdirSync, writeFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -23,7 +23,7 @@ const BLOCK = 4096;
 /** One block group, so that with its inodes, bitmaps and journal packed at its beginning, the rest holds data and folders. */
 const SIZE_MIB = 120;
 
-/** An ext4 of 120 MiB, with a journal, mounted at `path` (a new folder unless given). */
+/** An ext4 of 120 MiB, with a journal, mounted at `path` (a new folder unless given) with what lies there already. */
 export async function openBadDisk(path?: string): Promise<BadDisk> {
   await using stack = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'bad-disk-'));
@@ -34,8 +34,11 @@ export async function openBadDisk(path?: string): Promise<BadDisk> {
   await mkdir(served);
   stack.use(await serve(served, behind, faults));
   const image = join(served, 'disk');
+  const before = join(folder, 'before');
+  if (path !== undefined) await cp(path, before, { recursive: true });
   const disk = stack.use(await mountDisk('ext4', image, path ?? join(folder, 'mnt')));
   await rm(join(disk.path, 'lost+found'), { recursive: true, force: true });
+  if (path !== undefined) await cp(before, path, { recursive: true });
   const data = await firstFree(behind);
   const whole = `0 ${SIZE_MIB * 2 ** 20}`;
   const lines = { read: `read ${whole}`, write: `write ${whole}`, 'write data': `write ${data} ${SIZE_MIB * 2 ** 20}` };

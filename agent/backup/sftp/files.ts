@@ -120,14 +120,17 @@ export async function removeFolder(control: Control, path: string, depth = FOLDE
   );
 }
 
-/** Free space by statvfs@openssh.com; undefined where the server does not offer it. */
-export async function freeSpace(control: Control, path: string): Promise<Capacity | undefined> {
+/** Free space, and how many files more can be made, by statvfs@openssh.com; undefined where the server does not offer it. */
+export async function freeSpace(control: Control, path: string): Promise<(Capacity & { names: number }) | undefined> {
   return control.ask(`asking for the free space of ${path}`, async ({ session }) => {
     try {
-      const fs = await answer<{ f_frsize: number; f_blocks: number; f_bavail: number }>(done =>
+      const fs = await answer<Record<'f_frsize' | 'f_blocks' | 'f_bavail' | 'f_files' | 'f_favail', number>>(done =>
         session.ext_openssh_statvfs(path, done),
       );
-      return { total: Number(fs.f_blocks) * Number(fs.f_frsize), available: Number(fs.f_bavail) * Number(fs.f_frsize) };
+      const [block, files] = [Number(fs.f_frsize), Number(fs.f_files)];
+      // some file systems count no files
+      const names = files === 0 ? Infinity : Number(fs.f_favail);
+      return { total: Number(fs.f_blocks) * block, available: Number(fs.f_bavail) * block, names };
     } catch (error) {
       if (unsupported(error)) return undefined;
       throw error;
