@@ -47,6 +47,7 @@ export function notPublic(address: string): string | undefined {
   if (words === undefined) return 'no address';
   const hidden = embeddedV4(words);
   if (hidden !== undefined) return notPublic(hidden);
+  if (isIsatap(words)) return 'an IPv4 tunnel (ISATAP)';
   if ((words[0] ?? 0) >> 13 !== 1) return 'not global IPv6';
   return NOT_PUBLIC.find(net => net.holds(address))?.why;
 }
@@ -58,6 +59,12 @@ function embeddedV4(words: number[]): string | undefined {
   if (starts(0, 0, 0, 0, 0, 0xffff) || starts(0x64, 0xff9b, 0, 0, 0, 0)) return dotted(words[6], words[7]);
   return starts(0x2002) ? dotted(words[1], words[2]) : undefined;
 }
+
+/**
+ * Whether the last 64 bits name an IPv4 address that a router of the site may send the packets on to (ISATAP, RFC 5214, section 6.1), whatever
+ * the network before them is. No server of images has such an address: they are refused without a look at the one inside.
+ */
+const isIsatap = (words: number[]): boolean => ((words[4] ?? 0) & 0xfdff) === 0 && words[5] === 0x5efe;
 
 /** The eight words of an IPv6 address; undefined where it is none, or has a zone (`%eth0`). */
 function ipv6Words(address: string): number[] | undefined {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmod, copyFile, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { unsee } from '../../agent/primary/file-pool/stamp.ts';
 import { CisternError, type ErrorCode } from '../../shared/errors.ts';
 import { damage, flipBit, picker } from '../unit/damage.ts';
 import { cacheImage, code, fill, make, MiB, onEveryTarget, volumes } from './primary-steps.ts';
@@ -146,5 +147,23 @@ onEveryTarget('damage', it => {
     await rm(`${path}.old`);
     assert.ok((await glance(pool)) > 2 * MiB);
     assert.equal(await glance(pool), 0);
+  });
+
+  it('is looked for once after each start of the host, whatever the last one found', async place => {
+    const { pool } = await newPool(place);
+    const image = await cacheImage(pool, place);
+    const path = join(place.root, 'cache', image, 'image.qcow2');
+    const note = join(place.root, 'cache', image, 'verified.json');
+    const text = await readFile(note, 'utf8');
+    const { boot } = JSON.parse(text) as { boot: string };
+    assert.equal(boot, (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim());
+    const glance = async (): Promise<number> => (await pool.verifyImage(image, 'qcow2', { signal })).read;
+    unsee(path); // as in a new process
+    assert.equal(await glance(), 0);
+    unsee(path);
+    await writeFile(note, text.replace(boot, '00000000-0000-0000-0000-000000000000'));
+    assert.ok((await glance()) > 2 * MiB, 'it is read');
+    unsee(path);
+    assert.equal(await glance(), 0, 'once');
   });
 });

@@ -25,6 +25,12 @@ const forbidden: fc.Arbitrary<V4> = fc
       [[240, 0, 0, 0], 4],
       [[168, 63, 129, 16], 32],
       [[198, 18, 0, 0], 15],
+      [[192, 0, 0, 0], 24],
+      [[192, 0, 2, 0], 24],
+      [[192, 88, 99, 0], 24],
+      [[198, 51, 100, 0], 24],
+      [[203, 0, 113, 0], 24],
+      [[255, 255, 255, 255], 32],
     ),
     v4,
   )
@@ -80,13 +86,18 @@ const writtenV6 = (words: number[]): fc.Arbitrary<string> =>
     return capitals ? joined.toUpperCase() : joined;
   });
 const wordsOf = ([a, b, c, d]: V4): [number, number] => [a * 256 + b, c * 256 + d];
-/** IPv6 addresses whose packets end at an IPv4 address: v4-mapped, NAT64, 6to4. */
+/** IPv6 addresses whose packets end at an IPv4 address: v4-mapped, NAT64 with both prefixes, 6to4, v4-compatible, ISATAP. */
 const around = (address: V4): fc.Arbitrary<number[]> => {
   const [high, low] = wordsOf(address);
   return fc.constantFrom(
     [0, 0, 0, 0, 0, 0xffff, high, low],
     [0x64, 0xff9b, 0, 0, 0, 0, high, low],
+    [0x64, 0xff9b, 1, 0, 0, 0, high, low],
     [0x2002, high, low, 0, 0, 0, 0, 1],
+    [0, 0, 0, 0, 0, 0, high, low],
+    [0x2606, 0x4700, 0, 0, 0, 0x5efe, high, low],
+    [0x2606, 0x4700, 7, 1, 0x200, 0x5efe, high, low],
+    [0xfe80, 0, 0, 0, 0, 0x5efe, high, low],
   );
 };
 const dressed = (host: string): fc.Arbitrary<string> =>
@@ -130,12 +141,48 @@ describe('the URL guard, whatever it is given', () => {
     );
   });
 
+  it('refuses these, which others have let through', () => {
+    const hosts = [
+      ...[
+        '0',
+        '0.0.0.0',
+        '127.1',
+        '0x7f.1',
+        '017700000001',
+        '2130706433',
+        '0x7f000001',
+        '127.0.0.1.',
+        '１２７.０.０.１',
+        '①②⑦.1',
+      ],
+      ...['169.254.169.254', '0xa9fea9fe', '169.16689662', '100.100.100.200', '168.63.129.16', '255.255.255.255', '192.0.0.192'],
+      ...[
+        '[::]',
+        '[::1]',
+        '[::127.0.0.1]',
+        '[::ffff:7f00:1]',
+        '[::ffff:0:127.0.0.1]',
+        '[fd00:ec2::254]',
+        '[fec0::1]',
+        '[100::1]',
+      ],
+      ...['[64:ff9b::a9fe:a9fe]', '[64:ff9b:1::8.8.8.8]', '[2002:7f00:1::1]', '[2002:a00:1:1::]', '[2001:0:808:808::1]'],
+      ...['[2606:4700::5efe:127.0.0.1]', '[2606:4700::200:5efe:a9fe:a9fe]', '[2606:4700::5efe:808:808]', '[fe80::5efe:8.8.8.8]'],
+      ...['[5f00::1]', '[2001:db8::1]', '[3fff::1]', '[ff02::1]', '[fe80::1%25eth0]', '[::1%251]'],
+    ];
+    assert.deepEqual(
+      hosts.filter(host => reached(`http://${host}/`) !== undefined),
+      [],
+    );
+  });
+
   it('lets no local, link-local, multicast, documentation or Teredo IPv6 through, nor one with a zone', () => {
     const word = fc.integer({ min: 0, max: 0xffff });
     const first = fc.oneof(
       fc.constant([0]),
       fc.integer({ min: 0xfc00, max: 0xfdff }).map(w => [w]),
       fc.integer({ min: 0xfe80, max: 0xfeff }).map(w => [w]),
+      fc.integer({ min: 0xfec0, max: 0xfeff }).map(w => [w]),
       fc.integer({ min: 0xff00, max: 0xffff }).map(w => [w]),
       fc.constantFrom([0x2001, 0], [0x2001, 0xdb8], [0x3fff, 0], [0x64, 0xff9b, 1], [0x100, 0, 0, 0]),
     );
@@ -175,7 +222,8 @@ describe('the URL guard, whatever it is given', () => {
     const word = fc.integer({ min: 0, max: 0xffff });
     const global = fc
       .tuple(fc.integer({ min: 0x2003, max: 0x3ffe }), fc.array(word, { minLength: 7, maxLength: 7 }))
-      .map(([a, rest]) => [a, ...rest]);
+      .map(([a, rest]) => [a, ...rest])
+      .filter(words => words[5] !== 0x5efe);
     fc.assert(
       fc.property(global.chain(writtenV6), text => reached(`https://[${text}]/`)?.length === 1),
       { numRuns: 2000 },

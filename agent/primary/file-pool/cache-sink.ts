@@ -94,6 +94,6 @@ const NEVER = new AbortController().signal;
 async function rememberPublished(pool: OpenPool, { id, format }: CachedImage): Promise<void> {
   using folder = await holdEntry(entryPath(pool, 'cache', id));
   if (folder === undefined) return;
-  const image = { name: cacheFile(pool, id, format).path, path: join(folder.path, `image.${format}`) };
+  const image = { name: cacheFile(pool, id, format).path, path: join(folder.path, `image.${format}`), shared: pool.shared };
   await remember(image, await stampOf(image));
 }

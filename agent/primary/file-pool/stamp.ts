@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
@@ -11,6 +12,14 @@ const Stamp = z.object({
   changed: z.string(),
   /** Who may do what with it: libvirt changes that when a VM starts and ends. */
   access: z.string(),
+  /**
+   * The boot of the host in which it was read, or none where other hosts see the pool too: then its disk is not this host's.
+   *
+   * Before an image is remembered its bytes are on the disk (published after fsync, or read past the page cache), so that a power cut takes
+   * nothing from one that nobody writes to. But where somebody wrote to it, the new bytes may have reached the disk and the new times not:
+   * the file then looks as it did when it was verified. And disks lose power badly. So each image is read once after each start of the host.
+   */
+  boot: z.string(),
 });
 type Stamp = z.infer<typeof Stamp>;
 
@@ -18,6 +27,8 @@ type Stamp = z.infer<typeof Stamp>;
 export interface HeldImage {
   name: string;
   path: string;
+  /** Whether other hosts see the pool too. */
+  shared: boolean;
 }
 
 /** `cache/<imageId>/verified.json`: what the image looked like when all of its parts were last found right. */
@@ -28,14 +39,18 @@ const seen = new Map<string, Stamp>();
 
 export async function stampOf(image: HeldImage): Promise<Stamp> {
   const { ino, size, mtimeNs, ctimeNs, uid, gid, mode } = await lstat(image.path, { bigint: true });
-  return { content: [ino, size, mtimeNs].join(' '), changed: String(ctimeNs), access: [uid, gid, mode].join(' ') };
+  const boot = image.shared ? 'any' : (thisBoot ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
+  return { content: [ino, size, mtimeNs].join(' '), changed: String(ctimeNs), access: [uid, gid, mode].join(' '), boot };
 }
 
-/** Whether nobody has written to an image since it was verified. A change of owner or mode is none of its bytes. */
+let thisBoot: string | undefined;
+
+/** Whether nobody has written to an image since it was verified, in this boot of the host. A change of owner or mode is none of its bytes. */
 export async function isAsVerified(image: HeldImage): Promise<boolean> {
   const now = await stampOf(image);
   const then = seen.get(image.name) ?? (await readJson(fileOf(image), Stamp).catch(() => undefined));
-  if (then?.content !== now.content || (then.changed !== now.changed && then.access === now.access)) return false;
+  if (then?.content !== now.content || then.boot !== now.boot) return false;
+  if (then.changed !== now.changed && then.access === now.access) return false;
   seen.set(image.name, now);
   return true;
 }

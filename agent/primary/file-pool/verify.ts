@@ -31,7 +31,7 @@ export async function verifyImage(
     const meta = await cached(pool, imageId, format);
     if (meta === undefined || folder === undefined)
       throw new CisternError('NOT_FOUND', `the image ${imageId} (${format}) is not in the cache of ${pool.root}`);
-    const image = { name: path, path: join(folder.path, `image.${format}`) };
+    const image = { name: path, path: join(folder.path, `image.${format}`), shared: pool.shared };
     try {
       if (!options.full && (await isAsVerified(image))) return { parts: 0, read: 0 };
       const { partSize, parts } = await readParts(folder.path, meta);
