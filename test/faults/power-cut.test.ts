@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { execa } from 'execa';
 import { FINAL_STATES } from '../../shared/model.ts';
 import { differences } from '../e2e/ledger.ts';
 import { type House, NO_SCHEDULES, openHouse, until } from '../e2e/house.ts';
 import { done, WAIT } from '../servers/cistern.ts';
-import { type Disk, type DiskKind, makeImage, mountDisk, openDisk } from '../servers/disk.ts';
-import { allReady, furnish, randomFrom, type Setup, work } from './power-cut/work.ts';
+import { type DiskKind, openDisk } from '../servers/disk.ts';
+import { cutDisks } from './power-cut/disks.ts';
+import { allReady, allTold, furnish, randomFrom, type Setup, type Told, work } from './power-cut/work.ts';
 
 /** On each of two file systems. */
-const CUTS = Number(process.env.CISTERN_CUTS ?? 10);
+const CUTS = Number(process.env.CISTERN_CUTS ?? 6);
 
 /**
- * The whole installation lies on one disk. While work runs, what the device holds is copied at random moments: in one moment each,
- * since the device is a file on an XFS that can clone it. A power cut leaves just that: pages that were not written yet lie above.
+ * The installation lies on three disks. While work runs, what the devices hold is copied at random moments: each a file on an XFS that can
+ * clone it. A power cut leaves just that: pages that were not written yet lie above.
  */
 describe('a power cut', () => {
   for (const kind of ['ext4', 'xfs'] as const)
@@ -27,27 +27,35 @@ async function cutOff(kind: DiskKind): Promise<void> {
   console.log(`      CISTERN_SEED=${seed} repeats its choices`);
   const random = randomFrom(seed);
   await using shelf = await openDisk('xfs', { size: 4000 });
-  const image = join(shelf.path, 'image');
-  await makeImage(kind, image, 600);
-  const mnt = join(shelf.path, 'mnt');
-  const held: { disk: Disk } = { disk: await mountDisk(kind, image, mnt) };
-  await using _disk = { [Symbol.asyncDispose]: () => held.disk[Symbol.asyncDispose]() };
-  await using house = await houseOn(mnt);
+  await using disks = cutDisks(kind, shelf.path);
+  const main = join(shelf.path, 'main-mnt');
+  await disks.add('main', main);
+  await using house = await houseOn(main);
+  // before the house removes its folder, in which two of them are mounted
+  await using _unmount = {
+    [Symbol.asyncDispose]: async () => {
+      await stop(house);
+      await disks[Symbol.asyncDispose]();
+    },
+  };
+  await disks.add('store', house.cistern.dir('store-depot'));
+  await disks.add('pool', house.cistern.dir('host-1/pool-fast'));
   const setup = await furnish(house, shelf.path);
-  const cuts: string[] = [];
-  const working = work(setup, random, () => cuts.length === CUTS);
+  const cuts: Told[] = [];
+  const told: Told = { succeeded: [], sizes: {} };
+  const working = work(setup, random, told, () => cuts.length === CUTS);
   while (cuts.length < CUTS) {
     await delay(200 + random(1500));
-    const cut = join(shelf.path, `cut-${cuts.length}`);
-    await execa('cp', ['--reflink=always', '--', image, cut]);
-    cuts.push(cut);
+    const before = structuredClone(told);
+    await disks.cut(cuts.length, house.cistern);
+    cuts.push(before);
   }
   const ended = await working;
   await stop(house);
   let ready = 0;
-  for (const cut of cuts) {
-    await held.disk[Symbol.asyncDispose]();
-    held.disk = await mountDisk(kind, cut, mnt);
+  for (const [n, before] of cuts.entries()) {
+    await disks.mountCut(n);
+    allTold(setup, before);
     ready += await allReady(setup);
     await recover(setup);
     await allReady(setup);

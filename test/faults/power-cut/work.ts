@@ -7,6 +7,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { parseManifest } from '../../../agent/backup/manifest.ts';
 import { digestOf } from '../../../agent/transfer/parts.ts';
 import { CisternError } from '../../../shared/errors.ts';
+import type { Operation } from '../../../shared/model.ts';
 import type { Places } from '../../e2e/ledger.ts';
 import { type House, makeDisk, MiB, sameContent } from '../../e2e/house.ts';
 import { done, WAIT } from '../../servers/cistern.ts';
@@ -50,10 +51,19 @@ export async function furnish(house: House, outside: string): Promise<Setup> {
   return { house, places, pool, store, source };
 }
 
+/** What a client was told to be done. */
+export interface Told {
+  /** Ids of operations. */
+  succeeded: string[];
+  /** Bytes that a volume was grown to. */
+  sizes: Record<string, number>;
+}
+
 /** Three hands that do random work until `enough`; returns how many operations ended. */
 export async function work(
   { house: { api, web } }: Setup,
   random: (n: number) => number,
+  told: Told,
   enough: () => boolean,
 ): Promise<number> {
   let made = 0;
@@ -61,36 +71,59 @@ export async function work(
   const some = <T>(list: T[]): T | undefined => list[random(Math.max(1, list.length))];
   const volumes = async () => (await api.listVolumes({ query: { limit: 1000 } })).items;
   const images = async () => (await api.listImages()).items.filter(one => one.name !== 'base');
-  const deeds: (() => Promise<unknown>)[] = [
+  const deeds: (() => Promise<Operation | undefined>)[] = [
     () => api.importImage({ body: { name: `i${made++}`, source: { type: 'url', url: `${web.url}/disk.raw` } } }, WAIT),
     () => api.createVolumes({ body: { name: `v${made++}`, image: 'base', count: 1 + random(4) } }, WAIT),
     async () => {
       const volume = some(await volumes());
-      if (volume) await api.deleteVolumes({ body: { volumes: [volume.id] } }, WAIT);
+      return volume && api.deleteVolumes({ body: { volumes: [volume.id] } }, WAIT);
     },
     () => api.emptyTrash({ body: {} }, WAIT),
     async () => {
       const image = some(await images());
-      if (image) await api.createVolumes({ body: { name: `w${made++}`, image: image.id } }, WAIT);
+      return image && api.createVolumes({ body: { name: `w${made++}`, image: image.id } }, WAIT);
     },
     async () => {
       const image = some(await images());
-      if (image) await api.deleteImage({ params: { ref: image.id } }, WAIT);
+      return image && api.deleteImage({ params: { ref: image.id } }, WAIT);
     },
     async () => {
       const volume = some(await volumes());
-      if (volume) await api.uploadVolume({ params: { ref: volume.id }, body: { name: `u${made++}` } }, WAIT);
+      return volume && api.uploadVolume({ params: { ref: volume.id }, body: { name: `u${made++}` } }, WAIT);
+    },
+    async () => {
+      const volume = some(await volumes());
+      if (!volume) return undefined;
+      const size = volume.size + MiB;
+      const grown = await api.resizeVolume({ params: { ref: volume.id }, body: { size } }, WAIT);
+      if (grown.state === 'succeeded') told.sizes[volume.id] = size;
+      return grown;
     },
   ];
   const hand = async (): Promise<void> => {
     while (!enough()) {
       // two hands may reach for the same thing, and one of them is refused
-      await some(deeds)!().catch((error: unknown) => assert.ok(error instanceof CisternError, String(error)));
+      const operation = await some(deeds)!().catch(
+        (error: unknown) => void assert.ok(error instanceof CisternError, String(error)),
+      );
+      if (operation?.state === 'succeeded') told.succeeded.push(operation.id);
       ended++;
     }
   };
   await Promise.all([hand(), hand(), hand()]);
   return ended;
+}
+
+/** Fails where an operation that a client was told to have succeeded is not known to have, or a volume is smaller than was told. */
+export function allTold({ places, pool }: Setup, { succeeded, sizes }: Told): void {
+  const rows = readRows(places.controller);
+  const known = new Set(rows.succeeded.map(({ id }) => id));
+  assert.deepEqual(succeeded.filter(id => !known.has(id)), [], 'what was said to have succeeded is forgotten'); // prettier-ignore
+  for (const { id, layer_id: layer } of rows.volumes) {
+    const header = readFileSync(join(pool, 'volumes', id!, `${layer}.qcow2`)).subarray(0, 32);
+    const size = Number(header.readBigUInt64BE(24)); // qcow2 specification: size
+    assert.ok(size >= (sizes[id!] ?? 0), `volume ${id} was grown to ${sizes[id!]} bytes and has ${size}`);
+  }
 }
 
 /** Fails unless everything that the database calls ready is there, whole and byte for byte; returns how much that was. */
@@ -128,6 +161,7 @@ function readRows(state: string) {
       replicas: read(`select image_id from replicas where status = 'ready'`),
       cache: read(`select image_id from cache_entries where status = 'ready'`),
       volumes: read(`select id, layer_id from volumes where status = 'ready'`),
+      succeeded: read(`select id from operations where state = 'succeeded'`),
     };
   } finally {
     rmSync(copy, { recursive: true });
