@@ -46,11 +46,15 @@ export class AgentProcess implements AsyncDisposable {
     this.client = createClient(agentRoutes, { baseUrl: url, token });
   }
 
-  static async start(folder: string, settings: Record<string, unknown> = {}): Promise<AgentProcess> {
+  static async start(
+    folder: string,
+    settings: Record<string, unknown> = {},
+    where: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+  ): Promise<AgentProcess> {
     const stateDir = join(folder, 'state');
     const file = join(folder, 'agent.json');
     writeFileSync(file, JSON.stringify({ port: 0, stateDir, mountDir: join(folder, 'mnt'), logLevel: 'debug', ...settings }));
-    const child = spawn(process.execPath, [MAIN, '--config', file], { stdio: ['ignore', 'inherit', 'pipe'] });
+    const child = spawn(process.execPath, [MAIN, '--config', file], { ...where, stdio: ['ignore', 'inherit', 'pipe'] });
     const log: string[] = [];
     createInterface({ input: child.stderr! }).on('line', line => log.push(line));
     const line = await until('the agent listens', () => {
