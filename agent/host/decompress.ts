@@ -1,7 +1,7 @@
 import { createReadStream, type ReadStream } from 'node:fs';
 import { open, rm, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { createGunzip, createZstdDecompress, type Gunzip, type ZstdDecompress } from 'node:zlib';
 import { CisternError } from '../../shared/errors.ts';
 import { CAGE_PROCESSES, caged } from './cage.ts';
 import { run, throwIfAborted } from './run.ts';
@@ -60,7 +60,7 @@ export async function decompress(options: DecompressOptions): Promise<{ size: nu
       void (size = await writeSparse(output, chunks, limit(options, compressed)));
     const read: Read = (start, end) =>
       counted(createReadStream(source, { start, end: end - 1, highWaterMark: CHUNK }), start, compressed, options);
-    if (compression === 'gz') await pipeline(read(0, compressed), createGunzip({ chunkSize: CHUNK }), write, { signal });
+    if (compression === 'gz') await write(gunzip(read(0, compressed), compressed, options));
     else if (compression === 'zst') await write(unzstd(read, options));
     else await unxz(read(0, compressed), write, options);
     return { size };
@@ -95,19 +95,48 @@ const limit = (options: DecompressOptions, compressed: number) => (size: number)
     );
 };
 
+/** What comes out of a decoder; it may end before its input does. */
+async function* through(input: ReadStream, decoder: Gunzip | ZstdDecompress, signal: AbortSignal | undefined) {
+  // Its failure reaches the one who reads the decoder.
+  const feeding = pipeline(input, decoder, { signal }).catch((error: unknown) => void decoder.destroy(error as Error));
+  try {
+    yield* decoder as AsyncIterable<Uint8Array>;
+  } finally {
+    decoder.destroy();
+    await feeding;
+  }
+}
+
+/** The data of a .gz file. Node's decoder ends silently at the first zero between two members: behind it may be zeros only, as on a tape. */
+async function* gunzip(input: ReadStream, compressed: number, { source, signal }: DecompressOptions): AsyncGenerator<Uint8Array> {
+  const decoder = createGunzip({ chunkSize: CHUNK });
+  yield* through(input, decoder, signal);
+  const start = decoder.bytesWritten;
+  if (start >= compressed) return;
+  for await (const chunk of createReadStream(source, { start, highWaterMark: CHUNK, signal }) as AsyncIterable<Buffer>)
+    if (chunk.some(byte => byte !== 0))
+      throw new CisternError('IMAGE_CORRUPT', `${source} (gz): no member begins at byte ${start}`);
+}
+
+/**
+ * A frame takes a decoder of its own, which costs as much as 16 KiB of data at the pace of a slow disk: so many bytes, in the file or
+ * out of it, must come with each, once there were as many as take a few seconds. Compressors put 512 KiB and more of data in a frame.
+ */
+const FRAME = { free: 2000, bytes: 16 * 1024 };
+
 /** The data of a .zst file, one decoder for each frame. */
 async function* unzstd(read: Read, { source, signal }: DecompressOptions): AsyncGenerator<Uint8Array> {
-  for await (const frame of zstdFrames(source, signal)) {
-    const decoder = createZstdDecompress({ chunkSize: CHUNK });
-    // Its failure reaches the one who reads the decoder.
-    const feeding = pipeline(read(frame.start, frame.end), decoder, { signal }).catch(
-      (error: unknown) => void decoder.destroy(error as Error),
-    );
-    try {
-      yield* decoder as AsyncIterable<Uint8Array>;
-    } finally {
-      decoder.destroy();
-      await feeding;
+  let frames = 0;
+  let size = 0;
+  for await (const { start, end } of zstdFrames(source, signal)) {
+    if (++frames > FRAME.free + (end + size) / FRAME.bytes)
+      throw new CisternError(
+        'IMAGE_RATIO',
+        `${source} (zst) has ${frames} frames in its first ${end} bytes, for ${size} bytes of data: nothing that compresses makes so many`,
+      );
+    for await (const chunk of through(read(start, end), createZstdDecompress({ chunkSize: CHUNK }), signal)) {
+      size += chunk.length;
+      yield chunk;
     }
   }
 }
