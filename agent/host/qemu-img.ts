@@ -4,6 +4,7 @@ import { CisternError, wrapError } from '../../shared/errors.ts';
 import type { ImageFormat } from '../../shared/model.ts';
 import { CAGE_PROCESSES } from './cage.ts';
 import { claimFile } from './held.ts';
+import { isNoRoom } from './no-room.ts';
 import { run } from './run.ts';
 import {
   diskName,
@@ -244,6 +245,5 @@ async function forgetPages(path: string, failure: unknown): Promise<never> {
 
 /** File errors of our own calls. NFS tells of a full disk only at fsync. */
 const rethrow = (path: string) => (error: unknown) => {
-  const { code } = error as NodeJS.ErrnoException;
-  throw wrapError(error, code === 'ENOSPC' || code === 'EDQUOT' ? 'POOL_FULL' : 'IO_ERROR', `opening or syncing ${path}`);
+  throw wrapError(error, isNoRoom(error) ? 'POOL_FULL' : 'IO_ERROR', `opening or syncing ${path}`);
 };

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { CommandMessage } from '../../shared/commands/index.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { Progress } from '../../shared/task.ts';
-import { spoolError } from '../host/spool-error.ts';
+import { isNoRoom } from '../host/no-room.ts';
+import { makeTaskFolder } from '../host/task-folder.ts';
 import { orAborted } from '../worker/or-aborted.ts';
 import { createMeter } from '../worker/progress.ts';
 import type { TaskInput } from '../worker/protocol.ts';
@@ -59,9 +60,7 @@ export function createInputs({ spoolDir, maxSize, stallSeconds }: InputsOptions)
 
   async function store({ id, size, progress }: Waiting, body: Readable, signal: AbortSignal): Promise<TaskInput> {
     const folder = join(spoolDir, id);
-    await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
-      throw spoolError(error, `task ${id}: making ${folder}`);
-    });
+    await makeTaskFolder(folder);
     const path = join(folder, 'input');
     const limit = Math.min(size ?? maxSize, maxSize);
     const hash = createHash('sha256');
@@ -152,7 +151,7 @@ function explain(error: unknown, id: string, received: number, cancelled: AbortS
   if (stalled.aborted) return stalled.reason;
   if (error instanceof CisternError) return error;
   const { code, message } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT')
+  if (isNoRoom(error))
     return new CisternError('NO_CAPACITY', `task ${id}: the spool is full after ${received} bytes of the upload`);
   if (code === 'ERR_STREAM_PREMATURE_CLOSE' || code === 'ECONNRESET')
     return new CisternError('BAD_REQUEST', `task ${id}: the upload broke off after ${received} bytes`);

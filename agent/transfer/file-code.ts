@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../../shared/errors.ts';
+import { isNoRoom } from '../host/no-room.ts';
 
 /** Error codes for what is special about where a file lies; IO_ERROR where not given. */
 export interface FileCodes {
@@ -13,7 +14,7 @@ export interface FileCodes {
 /** The code that a failed file operation stands for. */
 export function fileCode(error: unknown, codes: FileCodes = {}): ErrorCode {
   const { code } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT') return codes.full ?? 'IO_ERROR';
+  if (isNoRoom(error)) return codes.full ?? 'IO_ERROR';
   if (code === 'EIO') return codes.broken ?? 'IO_ERROR';
   if (code === 'ENOENT') return codes.missing ?? 'IO_ERROR';
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') return codes.denied ?? 'IO_ERROR';

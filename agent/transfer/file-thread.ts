@@ -2,6 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import type { Moved, RangeReader, RangeWriter } from './ends.ts';
 import { EndError } from './end-error.ts';
+import { saidOf } from '../host/no-room.ts';
 import { fileCode, type FileCodes } from './file-code.ts';
 
 /** Bytes of one system call: so few that the stall watchdog sees a slow disk or server move. */
@@ -104,6 +105,6 @@ function attempt<T>(what: string, path: string, codes: FileCodes, work: () => T)
   try {
     return work();
   } catch (error) {
-    throw new EndError(fileCode(error, codes), `${what} ${path}: ${(error as Error).message}`, { cause: error });
+    throw new EndError(fileCode(error, codes), `${what} ${path}: ${saidOf(error as Error)}`, { cause: error });
   }
 }

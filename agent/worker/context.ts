@@ -1,11 +1,11 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PoolRef, StoreRef } from '../../shared/commands/refs.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { BackupStore } from '../backup/driver.ts';
 import type { TaskContext } from '../commands/handler.ts';
 import type { AgentConfig } from '../config.ts';
-import { spoolError } from '../host/spool-error.ts';
+import { makeTaskFolder } from '../host/task-folder.ts';
 import type { Pool } from '../primary/driver.ts';
 import type { TaskInput } from './protocol.ts';
 
@@ -44,9 +44,7 @@ export function createContext(options: ContextOptions): TaskContext & AsyncDispo
     store: openStore,
     async spool() {
       spooled = true;
-      await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
-        throw spoolError(error, `making the spool folder ${folder}`);
-      });
+      await makeTaskFolder(folder);
       return folder;
     },
     // a task with an upload is not started before its bytes are there

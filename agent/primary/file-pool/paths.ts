@@ -3,6 +3,7 @@ import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CisternError, type ErrorCode } from '../../../shared/errors.ts';
 import { type Held, holdFile, holdFolder, shown } from '../../host/held.ts';
+import { isNoRoom, saidOf } from '../../host/no-room.ts';
 
 /** The folders of a file pool. Whatever is unfinished lies in `tmp`; the rest is reached by one rename from there. */
 export const AREAS = ['cache', 'volumes', 'trash', 'tmp'] as const;
@@ -88,14 +89,13 @@ export async function fileStat(path: string): Promise<{ size: number } | undefin
 export const foreign = (path: string, expected: string): CisternError =>
   new CisternError('IO_ERROR', `${shown(path)} is not a plain ${expected}: somebody changed the pool; it was left as it is`);
 
-const FULL = ['ENOSPC', 'EDQUOT'];
 const GONE = ['EROFS', 'ESTALE', 'ENOTCONN', 'ETIMEDOUT', 'EHOSTDOWN', 'ENODEV', 'ENXIO'];
 
 /** Whether a call failed for want of room. */
 export const isFull = (error: unknown): boolean =>
   error instanceof CisternError
-    ? error.code === 'POOL_FULL' || /no space left on device|disk quota exceeded/i.test(error.message)
-    : FULL.includes((error as NodeJS.ErrnoException).code ?? '');
+    ? error.code === 'POOL_FULL' || isNoRoom(error.cause) || /no space left on device|disk quota exceeded/i.test(error.message)
+    : isNoRoom(error);
 
 /** Whether a call, or a program that says so, failed because of the disk or the server below the pool. */
 const saysOf = (error: unknown, codes: string[], words: RegExp): boolean =>
@@ -124,4 +124,4 @@ export function named(error: CisternError): CisternError {
 const as = (code: ErrorCode, error: Error, tried: string): CisternError =>
   error instanceof CisternError && error.code === code
     ? error
-    : new CisternError(code, shown(`${tried}: ${error.message}`), { cause: error });
+    : new CisternError(code, shown(`${tried}: ${saidOf(error)}`), { cause: error });

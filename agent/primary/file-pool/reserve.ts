@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { run } from '../../host/run.ts';
 import { createFile } from './meta.ts';
 import { isFull, poolError, type PoolRoot } from './paths.ts';
 
@@ -45,7 +46,10 @@ async function giveReserve(pool: PoolRoot): Promise<boolean> {
     await file.sync();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    throw error;
+    if (!isFull(error)) throw error;
+    // btrfs lets nothing be cut short where a quota is used up, but removed; its room is there with the next commit
+    await rm(path, { force: true });
+    await run('sync', ['--file-system', '--', pool.root], { timeoutSeconds: 120 });
   }
   await rm(path, { force: true });
   return true;
