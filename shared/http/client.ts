@@ -96,9 +96,16 @@ const wasClosedIdle = (error: unknown): boolean =>
   (error.code === 'ECONNRESET' || error.code === 'EPIPE') &&
   (error.request as { reusedSocket?: boolean } | undefined)?.reusedSocket === true;
 
-/** `/a/:id` with its parameters put in, each escaped whole. */
+/**
+ * `/a/:id` with its parameters put in, each escaped whole; half a character, which has no escape, becomes U+FFFD. BAD_REQUEST for
+ * what would lead to another path, as URLs have it: nothing, `.` and `..`.
+ */
 export const fillPath = (path: string, params: Record<string, string> = {}): string =>
-  path.replace(/:(\w+)/g, (_, key: string) => encodeURIComponent(params[key] ?? ''));
+  path.replace(/:(\w+)/g, (_, key: string) => {
+    const value = params[key] ?? '';
+    if (/^\.{0,2}$/.test(value)) throw new CisternError('BAD_REQUEST', `"${value}" is neither a name nor an id`);
+    return encodeURIComponent(value.toWellFormed());
+  });
 
 function readAnswer(route: Route, response: AxiosResponse<unknown>): unknown {
   if (response.status >= 200 && response.status < 300) {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { agentRoutes } from '../../shared/contract/agent.ts';
 import { hostRoutes } from '../../shared/contract/hosts.ts';
+import { fillPath } from '../../shared/http/client.ts';
 import { newId } from '../../shared/id.ts';
 import { Id } from '../../shared/model.ts';
 
@@ -47,5 +48,15 @@ describe('one spelling for one thing', () => {
       'ftp://agent.example',
     ])
       assert.equal(read(url), undefined, url);
+  });
+
+  it('a name in a path stays one name: what a URL would resolve to another path is not sent', () => {
+    for (const ref of ['', '.', '..'])
+      assert.throws(() => fillPath('/api/v1/volumes/:ref/resize', { ref }), { name: 'CisternError', code: 'BAD_REQUEST' });
+    for (const ref of ['...', '../x', '%2e%2e', 'a/b', '?', '#', '\ud800']) {
+      const { pathname } = new URL(fillPath('/api/v1/volumes/:ref/resize', { ref }), 'http://agent');
+      assert.match(pathname, /^\/api\/v1\/volumes\/[^/]+\/resize$/, ref);
+      assert.equal(decodeURIComponent(pathname.split('/')[4]!), ref.toWellFormed());
+    }
   });
 });
