@@ -33,7 +33,7 @@ describe('cistern: commands', () => {
     [
       'addHost',
       ['host', 'add', 'kvm1', 'http://10.0.0.11:7071', '--agent-token-file', tokenFile],
-      { body: { name: 'kvm1', url: 'http://10.0.0.11:7071', token: 'token-of-the-agent', cluster: 'default' } },
+      { body: { name: 'kvm1', url: 'http://10.0.0.11:7071/', token: 'token-of-the-agent', cluster: 'default' } },
     ],
     [
       'updateHost',
