@@ -9,7 +9,7 @@ import { ControllerConfig } from './config.ts';
 import { openDatabase } from './db/database.ts';
 import { createEvents } from './events.ts';
 import { createFleet } from './fleet/fleet.ts';
-import { connectHost, meetAll } from './fleet/connect.ts';
+import { connectHost, meetAll, noteStray } from './fleet/connect.ts';
 import { keepHeartbeats } from './fleet/heartbeat.ts';
 import { createMetrics } from './metrics.ts';
 import { createEngine } from './operations/engine.ts';
@@ -58,7 +58,11 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
   const tokens = undo.adopt(await openTokens(db, token), opened => opened.close());
   let url = '';
   const meet = (hostId: string): Promise<unknown> => connectHost(services, hostId);
-  const fleet = createFleet({ db, secrets, retrySeconds: config.taskRetrySeconds, meet });
+  const onStray = (hostId: string, epoch: number): void =>
+    void noteStray(services, hostId, epoch).catch(error =>
+      log.error({ err: error, hostId }, 'a copied agent could not be noted'),
+    );
+  const fleet = createFleet({ db, secrets, retrySeconds: config.taskRetrySeconds, meet, onStray });
   const recovery = await createRecovery(db, log, () => engine.freeze());
   const publicUrl = (): string => config.publicUrl ?? url;
   const services: Services = { config, log, db, secrets, tokens, events, metrics, fleet, recovery, publicUrl };

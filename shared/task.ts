@@ -35,8 +35,9 @@ export type TaskReport = z.infer<typeof TaskReport>;
 export const isFinal = (state: TaskState): boolean => state === 'succeeded' || state === 'failed' || state === 'cancelled';
 
 /**
- * A batch of reports. `seq` grows by one with each batch of one agent run (`epoch`, the time at which the run began): the
- * controller drops a batch that is not newer than the last one it took, and acknowledges the number it has.
+ * A batch of reports. `seq` grows by one with each batch of one agent run (`epoch`, which grows with each run): the controller takes
+ * those of the run alone that answers at the host's address, drops a batch that is not newer than the last one it took, and
+ * acknowledges the number it has.
  */
 export const ReportBatch = z.strictObject({
   hostId: Id,

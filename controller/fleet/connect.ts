@@ -20,7 +20,8 @@ export async function connectHost(services: Services, hostId: string): Promise<F
   const host = await findHost(db.read, hostId);
   const agent = await fleet.client(hostId);
   const facts = await agent.facts();
-  const { position: seen } = await agent.getController();
+  const { position: seen, epoch } = await agent.getController();
+  fleet.isRun(hostId, epoch);
   const position = await meetAgent(services, host, seen);
   const token = secrets.open<string>(host.report_sealed, `hosts.report_sealed/${hostId}`);
   await agent.setController({ body: { url: services.publicUrl(), hostId, token, ...(position && { position }) } });
@@ -41,6 +42,16 @@ export async function connectHost(services: Services, hostId: string): Promise<F
       await services.events.append(trx, 'host.connected', { kind: 'host', id: hostId }, `host ${host.name} is connected`);
   });
   return facts;
+}
+
+/** Notes that something reports in the name of a host that is not the agent at its address. */
+export async function noteStray({ db, events, log }: Services, hostId: string, epoch: number): Promise<void> {
+  log.error({ hostId, epoch }, 'reports come in the name of a host that are not of the agent at its address; they are refused');
+  await db.write(async trx => {
+    const { name, url } = await findHost(trx, hostId);
+    const words = `reports come in the name of host ${name} from run ${epoch} of an agent, which is not the one at ${url}: a copy of its machine, most likely; they are refused`;
+    await events.append(trx, 'host.copied', { kind: 'host', id: hostId }, words);
+  });
 }
 
 /** Connects to all hosts that were connected, before anything of an earlier run is taken up again. */

@@ -8,6 +8,7 @@ import { createClient, type Client } from '../../shared/http/client.ts';
 import { isFinal, type Progress, type ReportBatch, type TaskReport } from '../../shared/task.ts';
 import type { Database } from '../db/database.ts';
 import type { Secrets } from '../secrets.ts';
+import { createRuns } from './runs.ts';
 
 export type AgentClient = Client<typeof agentRoutes>;
 
@@ -37,7 +38,9 @@ export interface Fleet {
   ): Promise<CommandOutput<K>>;
   /** Ends a task that may or may not be there, waits until it runs no more, and returns its last report. */
   stop(hostId: string, taskId: string): Promise<TaskReport | undefined>;
-  /** Takes a batch of reports; returns the number up to which batches of this agent run are known. */
+  /** The agent at the host's address is in this run: its reports are taken. */
+  isRun(hostId: string, epoch: number): void;
+  /** Takes a batch of reports; returns the number up to which batches of this agent run are known. AGENT_UNKNOWN for another run. */
   take(hostId: string, batch: ReportBatch): number;
   /** Tasks that this controller waits for on a host. */
   busy(hostId: string): number;
@@ -61,14 +64,16 @@ export interface FleetOptions {
   secrets: Secrets;
   /** How long a host that does not answer is waited for. */
   retrySeconds: number;
-  /** Makes this run of the controller known to an agent that refused it. */
+  /** Makes this run of the controller and the agent's known to each other. */
   meet(hostId: string): Promise<unknown>;
+  /** Told of another run than the agent's that reports in the name of a host. */
+  onStray(hostId: string, epoch: number): void;
 }
 
-export function createFleet({ db, secrets, retrySeconds, meet }: FleetOptions): Fleet {
+export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetOptions): Fleet {
   const clients = new Map<string, AgentClient>();
   const waiters = new Map<string, Waiter>();
-  const seen = new Map<string, { epoch: number; seq: number }>();
+  const runs = createRuns(meet, onStray);
   const load = new Map<string, number>();
 
   const client = async (hostId: string): Promise<AgentClient> => {
@@ -92,20 +97,19 @@ export function createFleet({ db, secrets, retrySeconds, meet }: FleetOptions): 
     forget(hostId) {
       clients.get(hostId)?.close();
       clients.delete(hostId);
-      seen.delete(hostId);
+      runs.forget(hostId);
     },
     busy: hostId => load.get(hostId) ?? 0,
     operationsOn: hostId =>
       [...waiters.values()].flatMap(({ hostId: on, operation }) => (on === hostId && operation !== undefined ? operation : [])),
+    isRun: runs.is,
     take(hostId, batch) {
-      const last = seen.get(hostId);
-      if (last && (batch.epoch < last.epoch || (batch.epoch === last.epoch && batch.seq <= last.seq))) return last.seq;
-      seen.set(hostId, { epoch: batch.epoch, seq: batch.seq });
-      for (const report of batch.reports) {
-        const waiter = waiters.get(report.id);
-        if (waiter?.hostId === hostId) waiter.report(report);
-      }
-      return batch.seq;
+      if (runs.isNew(hostId, batch))
+        for (const report of batch.reports) {
+          const waiter = waiters.get(report.id);
+          if (waiter?.hostId === hostId) waiter.report(report);
+        }
+      return runs.last(hostId);
     },
     async run(hostId, taskId, message, options) {
       load.set(hostId, fleet.busy(hostId) + 1);

@@ -21,6 +21,13 @@ export const HOSTS = {
     action:
       'Nothing to do where the controller has just been restarted: it makes itself known. Else another controller has this host.',
   },
+  AGENT_UNKNOWN: {
+    status: 409,
+    retryable: true,
+    title: 'Reports come from another run of the agent than the one that answers for the host',
+    action:
+      'Nothing to do where the agent has just been restarted: it is asked, and sends them again. Else another machine runs on a copy of its state folder: stop cistern-agent there, remove that folder, and add the machine as a host of its own.',
+  },
   CONTROLLER_OUTDATED: {
     status: 409,
     retryable: false,
