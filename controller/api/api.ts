@@ -6,6 +6,7 @@ import { shownOf } from '../../shared/secret.ts';
 import type { Engine } from '../operations/engine.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import type { Services } from '../services.ts';
+import { whenClosed } from './sse.ts';
 
 /** What the handlers of the API work with. */
 export interface Api {
@@ -56,6 +57,6 @@ export function keyOf(header: string | string[] | undefined): string | undefined
 /** Aborted when the client has gone. */
 export function closed(res: RouteContext['res']): AbortSignal {
   const gone = new AbortController();
-  res.once('close', () => gone.abort());
+  whenClosed(res, () => gone.abort());
   return gone.signal;
 }

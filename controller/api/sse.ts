@@ -1,7 +1,14 @@
+import type { ServerResponse } from 'node:http';
 import type { Response } from 'express';
 
 /** A comment now and then keeps proxies from ending a quiet stream. */
 const KEEP_ALIVE_MS = 15_000;
+
+/** Calls `work` once the client of a response has gone, which it may have done while the answer was being looked for. */
+export function whenClosed(res: ServerResponse, work: () => void): void {
+  if (res.closed) setImmediate(work);
+  else res.once('close', work);
+}
 
 /** Begins a stream of server-sent events; `onClose` is called once, when the client has gone or `end` was called. */
 export function openStream(
@@ -11,7 +18,7 @@ export function openStream(
   res.status(200).set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' });
   res.flushHeaders();
   const timer = setInterval(() => res.write(': still here\n\n'), KEEP_ALIVE_MS);
-  res.once('close', () => {
+  whenClosed(res, () => {
     clearInterval(timer);
     onClose();
   });
