@@ -107,9 +107,10 @@ export const evictFromCache: Workflow<CacheRequest, Plan> = {
   async run(op, plan) {
     const { db } = op.services;
     let freed = 0;
+    for (const pool of plan.pools)
+      op.undo(`keep the cache entry${pool.label}`, () => db.write(trx => keep(trx, pool, plan.imageId)));
     for (const pool of plan.pools) {
       const { label } = pool;
-      op.undo(`keep the cache entry${label}`, () => db.write(trx => keep(trx, pool, plan.imageId)));
       await op.lock(cacheLock(pool, plan.imageId));
       // until the lock was had, others may have asked for the image again, and have fetched it or count on finding it
       const goes = await op.tx(`look who wants the image${label}`, async trx => {

@@ -132,6 +132,24 @@ describe('the image cache, with two hosts that have a pool each', () => {
     assert.deepEqual(entries, []);
   });
 
+  it('is kept on both hosts when its eviction is cancelled at the first', async () => {
+    const claimed = { image: 'claimed', primaryStorage: 'fast' };
+    await done(api.addToCache({ body: claimed }, WAIT));
+    const { agents } = house.cistern;
+    for (const { pid } of agents) process.kill(pid, 'SIGSTOP');
+    let id: string;
+    try {
+      ({ id } = await api.evictFromCache({ body: claimed }));
+      await api.cancelOperation({ params: { ref: id } });
+    } finally {
+      for (const { pid } of agents) process.kill(pid, 'SIGCONT');
+    }
+    assert.equal((await house.ended(id)).state, 'cancelled');
+    const { items } = await api.listCache({ query: { image: 'claimed' } });
+    assert.deepEqual(items.map(entry => entry.status), ['ready', 'ready']); // prettier-ignore
+    await done(api.evictFromCache({ body: claimed }, WAIT));
+  });
+
   it('still has an image that was asked for again before its eviction reached it', async () => {
     await removeVolumes();
     await done(prefetch());
