@@ -66,6 +66,13 @@ export interface Verification {
   progress?: (done: number, total: number) => void;
 }
 
+/** The cached image that volumes are to stand on; `digest` as it was published. */
+export interface Backing {
+  imageId: string;
+  format: ImageFormat;
+  digest: string;
+}
+
 /**
  * An open pool. What every driver holds to:
  * - a cache entry, a volume or a trash entry is there whole or not at all; unfinished work lives in `tmp/<taskId>/` only;
@@ -95,12 +102,12 @@ export interface Pool {
   /** The cached image as a file for qemu-img. */
   cacheFile(imageId: string, format: ImageFormat): DiskFile;
   evict(imageId: string): Promise<{ freed: number }>;
-  /** All of the volumes or none: empty ones, or linked clones of a cached image. */
+  /** All of the volumes or none: empty ones, or linked clones of a cached image; CACHE_DAMAGED where that is not what it should be. */
   createVolumes(
     taskId: string,
     volumes: VolumeSpec[],
     size: number,
-    backing: { imageId: string; format: ImageFormat } | null,
+    backing: Backing | null,
     signal: AbortSignal,
     progress: (done: number) => void,
   ): Promise<{ allocated: number }>;

@@ -26,7 +26,7 @@ interface Plan {
   workerHostId: string;
   /** The image must be brought into the cache first. */
   fill: boolean;
-  image: { id: string; format: 'qcow2' | 'raw'; virtualSize: number } | null;
+  image: { id: string; format: 'qcow2' | 'raw'; virtualSize: number; digest: string } | null;
   size: number;
   volumes: { id: string; layerId: string; name: string }[];
 }
@@ -90,7 +90,7 @@ export const createVolumes: Workflow<Request, Plan> = {
       ...pool,
       workerHostId: chosen.workerHostId,
       fill: image !== undefined && !chosen.cached,
-      image: image ? { id: image.id, format: image.format, virtualSize: least } : null,
+      image: image ? { id: image.id, format: image.format, virtualSize: least, digest: image.digest! } : null,
       size,
       volumes,
     };
@@ -120,7 +120,12 @@ export const createVolumes: Workflow<Request, Plan> = {
         pool: await poolRef(services, plan.storageId),
         volumes: plan.volumes.map(({ id, layerId }) => ({ id, layerId })),
         size: plan.size,
-        backing: plan.image && { imageId: plan.image.id, format: plan.image.format, virtualSize: plan.image.virtualSize },
+        backing: plan.image && {
+          imageId: plan.image.id,
+          format: plan.image.format,
+          virtualSize: plan.image.virtualSize,
+          digest: plan.image.digest,
+        },
       })),
     );
     op.finish({ volumes: plan.volumes.map(({ id, name }) => ({ id, name })), size: made.size }, async trx => {

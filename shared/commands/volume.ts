@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Bytes, Id, ImageFormat } from '../model.ts';
+import { Bytes, Id, ImageFormat, Sha256 } from '../model.ts';
 import { command } from './command.ts';
 import { Published } from './image.ts';
 import { ImageRef, PoolRef, StoreRef } from './refs.ts';
@@ -15,7 +15,14 @@ export const volumeCommands = [
         .min(1)
         .max(1000),
       size: Bytes.nullable().describe("null: the image's virtual size"),
-      backing: z.strictObject({ imageId: Id, format: ImageFormat, virtualSize: Bytes }).nullable(),
+      backing: z
+        .strictObject({
+          imageId: Id,
+          format: ImageFormat,
+          virtualSize: Bytes,
+          digest: Sha256.describe('as it was published: a cached image with another one is not cloned'),
+        })
+        .nullable(),
     }),
     output: z.object({ size: Bytes, allocated: Bytes.describe('of each volume') }),
   }),

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, copyFile, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, cp, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { unsee } from '../../agent/primary/file-pool/stamp.ts';
 import { CisternError, type ErrorCode } from '../../shared/errors.ts';
@@ -83,6 +83,20 @@ onEveryTarget('damage', it => {
       await writeFile(path, good);
     }
     await make(pool, volumes(1), 8 * MiB, image);
+  });
+
+  it('is noticed where another image lies in the place of a cached one, sound in itself', async place => {
+    const { pool } = await newPool(place);
+    const [image, other] = [await cacheImage(pool, place), await cacheImage(pool, place, 3)];
+    const { digest } = (await pool.cached(image, 'qcow2'))!;
+    const [folder, elsewhere] = [join(place.root, 'cache', image), join(place.root, 'cache', other)];
+    const meta = (await readMeta(join(elsewhere, 'meta.json'), CacheMeta))!;
+    await rm(folder, { recursive: true });
+    await cp(elsewhere, folder, { recursive: true });
+    await rm(join(folder, 'meta.json'), { force: true });
+    await writeFile(join(folder, 'meta.json'), toMeta({ ...meta, id: image }));
+    await pool.verifyImage(image, 'qcow2', { signal, full: true });
+    await assert.rejects(make(pool, volumes(1), 8 * MiB, image, digest), code('CACHE_DAMAGED'));
   });
 
   it('of a cached image, written by a program, is seen by the next clone, named by part, and mended by a fetch', async place => {

@@ -35,8 +35,12 @@ export function onEveryTarget(story: string, tell: (it: AddTest) => void): void 
 }
 
 export const volumes = (count: number) => Array.from({ length: count }, () => ({ id: newId(), layerId: newId() }));
-export const make = (pool: Pool, specs: ReturnType<typeof volumes>, size: number, imageId?: string) =>
-  pool.createVolumes(newId(), specs, size, imageId === undefined ? null : { imageId, format: 'qcow2' }, signal, () => undefined);
+/** Makes volumes: clones of an image with this digest, or else with that which the cache says. */
+export async function make(pool: Pool, specs: ReturnType<typeof volumes>, size: number, imageId?: string, published?: string) {
+  const digest = async (id: string): Promise<string> => published ?? (await pool.cached(id, 'qcow2'))?.digest ?? '0'.repeat(64);
+  const backing = imageId === undefined ? null : { imageId, format: 'qcow2' as const, digest: await digest(imageId) };
+  return pool.createVolumes(newId(), specs, size, backing, signal, () => undefined);
+}
 
 /** An image of 8 MiB with something in it, brought into the cache as a transfer does it. */
 export async function cacheImage(pool: Pool, place: Place, data = 2): Promise<string> {

@@ -24,6 +24,7 @@ describe('primary storage: links swapped in while the agent works', () => {
     const [one, two] = [specs[0]!, specs[1]!];
     const task = newId();
     await make(pool, specs, 8 * MiB, image);
+    const backing = { imageId: image, format: 'qcow2' as const, digest: (await pool.cached(image, 'qcow2'))!.digest };
 
     // outside lies what would be taken for volumes, cache and trash of this pool, for one volume, and for one task's folder
     const outside = join(place.outside, 'canary');
@@ -74,7 +75,7 @@ describe('primary storage: links swapped in while the agent works', () => {
         await work(() => pool.cached(image, 'qcow2'));
         await work(() => pool.trash([one.id], signal));
         await work(() => (i % 2 === 0 ? pool.restore([one.id]) : pool.purge([one.id], new Date(0), signal)));
-        await work(() => pool.createVolumes(task, [one], 8 * MiB, { imageId: image, format: 'qcow2' }, signal, () => undefined));
+        await work(() => pool.createVolumes(task, [one], 8 * MiB, backing, signal, () => undefined));
         await work(() => pool.evict(image));
         await work(() => pool.sweep([task]));
       }

@@ -40,7 +40,7 @@ export async function cloneImage(
   count: number,
 ): Promise<{ id: string; layerId: string; path: string }[]> {
   const volumes = Array.from({ length: count }, () => ({ id: newId(), layerId: newId() }));
-  const backing = { imageId: it.id, format: it.format, virtualSize: 8 * MiB };
+  const backing = { imageId: it.id, format: it.format, virtualSize: 8 * MiB, digest: it.digest };
   assert.equal((await host.run('volume.create', { pool: ref(pool), volumes, size: null, backing })).size, 8 * MiB);
   return volumes.map(volume => ({ ...volume, path: join(pool.path, 'volumes', volume.id, `${volume.layerId}.qcow2`) }));
 }

@@ -52,7 +52,7 @@ describe('volumes on a host with an old qemu', () => {
     await sink.publish();
     const clone = { id: newId(), layerId: newId() };
     const empty = { id: newId(), layerId: newId() };
-    await pool.createVolumes(newId(), [clone], GiB, { imageId: image, format: 'raw' }, signal, () => undefined);
+    await pool.createVolumes(newId(), [clone], GiB, { imageId: image, format: 'raw', digest }, signal, () => undefined);
     await pool.createVolumes(newId(), [empty], GiB, null, signal, () => undefined);
     using a = await pool.volumeFile(clone.id, clone.layerId);
     using b = await pool.volumeFile(empty.id, empty.layerId);

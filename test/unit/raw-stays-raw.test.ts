@@ -63,7 +63,7 @@ describe('raw stays raw: a guest wrote a qcow2 header into its disk', function (
   });
 
   it('a clone of it shows a guest the header as data', async () => {
-    const backing = { imageId: raw.id, format: raw.format, virtualSize: size };
+    const backing = { imageId: raw.id, format: raw.format, virtualSize: size, digest };
     const made = await host.run('volume.create', { pool: ref(pool), volumes: [clone], size: null, backing }, bounded);
     assert.equal(made.size, size);
     await holdsTheTrap(layer(clone), 'qcow2');

@@ -196,7 +196,7 @@ describe('ways in: the same judge at each', function () {
       const digest = await put(image, honest);
       await host.run('cache.fill', { pool: ref(pool), image: { ...image, digest }, stores: [ref(store)] });
       volume = { id: newId(), layerId: newId() };
-      const backing = { imageId: image.id, format: image.format, virtualSize: 8 * MiB };
+      const backing = { imageId: image.id, format: image.format, virtualSize: 8 * MiB, digest };
       await host.run('volume.create', { pool: ref(pool), volumes: [volume], size: null, backing });
       layer = join(pool.path, 'volumes', volume.id, `${volume.layerId}.qcow2`);
     });

@@ -1,12 +1,11 @@
 import { lstatSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CisternError } from '../../../shared/errors.ts';
-import type { ImageFormat } from '../../../shared/model.ts';
 import { inspectLayer } from '../../host/inspect-copy.ts';
 import { resize } from '../../host/qemu-img.ts';
 import { throwIfAborted } from '../../host/run.ts';
 import { holdFolderSync, shown } from '../../host/held.ts';
-import type { OpenDisk, VolumeSpec } from '../driver.ts';
+import type { Backing, OpenDisk, VolumeSpec } from '../driver.ts';
 import { backingOf } from './backing.ts';
 import { cached, cacheFile, holdImage } from './cache.ts';
 import { makeDurable } from './durable.ts';
@@ -32,7 +31,7 @@ export interface NewVolumes {
   volumes: VolumeSpec[];
   /** Bytes that a guest sees. */
   size: number;
-  backing: { imageId: string; format: ImageFormat } | null;
+  backing: Backing | null;
 }
 
 /** After so many volumes other work of the process gets a turn, and a cancel is seen. */
@@ -85,17 +84,18 @@ export async function createVolumes(
   return { allocated: folder === undefined ? 0 : await allocated(folder.path) };
 }
 
-async function checkBacking(
-  pool: OpenPool,
-  backing: { imageId: string; format: ImageFormat },
-  size: number,
-  signal: AbortSignal,
-): Promise<void> {
+async function checkBacking(pool: OpenPool, backing: Backing, size: number, signal: AbortSignal): Promise<void> {
   const image = await cached(pool, backing.imageId, backing.format);
   if (image === undefined)
     throw new CisternError(
       'NOT_FOUND',
       `making volumes in ${pool.root}: the image ${backing.imageId} (${backing.format}) is not in its cache`,
+    );
+  // its own notes, and the bytes to go with them, may be those of another image that somebody put in its place
+  if (image.digest !== backing.digest)
+    throw new CisternError(
+      'CACHE_DAMAGED',
+      `making volumes in ${pool.root}: the image ${backing.imageId} in its cache has the digest ${image.digest}, but was published with ${backing.digest}`,
     );
   if (size < image.virtualSize)
     throw new CisternError(

@@ -99,7 +99,7 @@ export function requests(world: World): fc.Arbitrary<Request>[] {
     imageId: ids,
     volumes: fc.array(fc.record({ id: volumeIds, layerId: fc.constant(layerId) }), { minLength: 1, maxLength: 2 }),
     size: fc.constantFrom(null, 8 * 2 ** 20),
-    backing: fc.constantFrom(null, { imageId: image.id, format: 'qcow2', virtualSize: 2 ** 21 }),
+    backing: fc.constantFrom(null, { imageId: image.id, format: 'qcow2', virtualSize: 2 ** 21, digest: image.digest }),
   };
   return COMMANDS.map(({ kind, input }) =>
     valuesOf(input as z.ZodType, hints).map(value => ({ id: newId(), command: { kind, input: value } })),
