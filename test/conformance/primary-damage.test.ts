@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmod, copyFile, cp, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CacheMeta, readMeta, toMeta } from '../../agent/primary/file-pool/meta.ts';
 import { unsee } from '../../agent/primary/file-pool/stamp.ts';
 import { CisternError, type ErrorCode } from '../../shared/errors.ts';
 import { damage, flipBit, picker } from '../unit/damage.ts';
