@@ -6,12 +6,13 @@ import { findPrimaryStorage } from '../db/find.ts';
 import { anyHost, workerFor } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
+import { settle, type Unsettled } from './unsettled.ts';
 import type { Run } from './workflow.ts';
 
 /** Something half made that lies on a storage, seen through one host. */
 type Remains = { kind: 'image'; storeId: string; imageId: string } | { kind: 'volumes'; storageId: string; volumeIds: string[] };
-/** What an operation had to leave: also a task that may still run on a host that did not answer. */
-export type Waste = Remains | { kind: 'task'; taskId: string };
+/** What an operation had to leave: also a task that may still run on a host that did not answer, and what only that host can tell. */
+export type Waste = Remains | Unsettled | { kind: 'task'; taskId: string };
 
 const toCommand = async (services: Services, waste: Remains): Promise<CommandMessage> =>
   waste.kind === 'image'
@@ -21,7 +22,7 @@ const toCommand = async (services: Services, waste: Remains): Promise<CommandMes
         input: { pool: await poolRef(services, waste.storageId), volumeIds: waste.volumeIds, forGood: true },
       };
 
-/** Notes what is to be removed later. */
+/** Notes what is to be removed or seen to later. */
 export async function leaveBehind(services: Services, hostId: string, waste: Waste): Promise<void> {
   const row = { id: newId(), host_id: hostId, waste_json: JSON.stringify(waste), at: new Date().toISOString() };
   await services.db.write(trx => trx.insertInto('garbage').values(row).execute());
@@ -60,6 +61,7 @@ export async function sweepGarbage(services: Services, signal: AbortSignal, only
     const waste = JSON.parse(row.waste_json) as Waste;
     try {
       if (waste.kind === 'task') await services.fleet.stop(row.host_id, waste.taskId);
+      else if (waste.kind === 'restore' || waste.kind === 'size') await settle(services, row.host_id, waste, signal);
       else await sweepUp(services, row.host_id, waste, signal);
     } catch (error) {
       // its storage or host left cistern, and with it what lay there

@@ -4,6 +4,8 @@ import type { Trx } from '../db/database.ts';
 import { findPrimaryStorage, findVolume } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import { claimLock } from '../operations/claims.ts';
+import { leaveBehind } from '../operations/garbage.ts';
+import { isAway, restoredLater } from '../operations/unsettled.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { demandRoom } from '../policy/capacity.ts';
 import { workerFor } from '../policy/placement.ts';
@@ -68,12 +70,15 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
       void (await db.write(trx => trx.updateTable('volumes').set({ size }).where('id', '=', plan.volumeId).execute()));
     // it may have grown before the work was cut short, and does not shrink again: what a guest would see counts
     op.undo('see what size it has', async () => {
-      const { size } = await op.task('inspect', plan.workerHostId, 'volume.inspect', async () => ({
-        pool: await poolRef(op.services, plan.storageId),
-        volumeId: plan.volumeId,
-        layerId: plan.layerId,
-      }));
-      await setSize(size);
+      const { workerHostId, storageId, volumeId, layerId } = plan;
+      try {
+        const input = async () => ({ pool: await poolRef(op.services, storageId), volumeId, layerId });
+        const { size } = await op.task('inspect', workerHostId, 'volume.inspect', input);
+        await setSize(size);
+      } catch (error) {
+        if (!isAway(error)) throw error;
+        await leaveBehind(op.services, workerHostId, { kind: 'size', storageId, volumeId, layerId });
+      }
     });
     op.undo('keep the old size', () => setSize(plan.oldSize));
     const out = await op.task('resize', plan.workerHostId, 'volume.resize', async () => ({
@@ -126,19 +131,23 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
       return (await rows.execute()).map(row => row.id);
     };
     op.undo('keep the volumes', async () => {
-      const ids = await deleting(plan.groups.flatMap(group => group.volumeIds));
+      const later = await restoredLater(db.read);
+      const ids = (await deleting(plan.groups.flatMap(group => group.volumeIds))).filter(id => !later.has(id));
       if (ids.length > 0)
         await db.write(trx => trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', ids).execute());
     });
     // the work may have been cut short with some of them in the trash
-    for (const [i, group] of plan.groups.entries())
+    for (const [i, { storageId, workerHostId, volumeIds: all }] of plan.groups.entries())
       op.undo(`bring back ${i + 1}`, async () => {
-        const volumeIds = await deleting(group.volumeIds);
+        const volumeIds = await deleting(all);
         if (volumeIds.length === 0) return;
-        await op.task('restore', group.workerHostId, 'volume.restore', async () => ({
-          pool: await poolRef(op.services, group.storageId),
-          volumeIds,
-        }));
+        try {
+          const input = async () => ({ pool: await poolRef(op.services, storageId), volumeIds });
+          await op.task('restore', workerHostId, 'volume.restore', input);
+        } catch (error) {
+          if (!isAway(error)) throw error;
+          await leaveBehind(op.services, workerHostId, { kind: 'restore', storageId, volumeIds });
+        }
       });
     for (const [i, group] of plan.groups.entries()) {
       await op.task(`trash ${i + 1}`, group.workerHostId, 'volume.delete', async () => ({

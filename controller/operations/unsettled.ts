@@ -1,0 +1,47 @@
+import { newId } from '../../shared/id.ts';
+import { CisternError } from '../../shared/errors.ts';
+import type { Reader } from '../db/database.ts';
+import { poolRef } from '../fleet/refs.ts';
+import type { Services } from '../services.ts';
+
+/** Volumes of which an operation could not see to the end, since their host went away under its undo. Nothing else works on them meanwhile. */
+export type Unsettled =
+  /** They stay `deleting` until they are brought back from the trash, where some of them may be. */
+  | { kind: 'restore'; storageId: string; volumeIds: string[] }
+  /** It may have grown, or not. */
+  | { kind: 'size'; storageId: string; volumeId: string; layerId: string };
+
+/** Whether a host could not be asked: what it would have said is seen to when it is back. */
+export const isAway = (error: unknown): boolean =>
+  error instanceof CisternError && ['HOST_UNREACHABLE', 'TIMEOUT', 'CONTROLLER_UNKNOWN'].includes(error.code);
+
+/** Volumes that are brought back once their host is. */
+export async function restoredLater(db: Reader): Promise<Set<string>> {
+  const rows = await db.selectFrom('garbage').select('waste_json').where('waste_json', 'like', '{"kind":"restore"%').execute();
+  return new Set(rows.flatMap(row => (JSON.parse(row.waste_json) as { volumeIds: string[] }).volumeIds));
+}
+
+/** Asks the host, which is back, and lets the rows follow. */
+export async function settle(services: Services, hostId: string, left: Unsettled, signal: AbortSignal): Promise<void> {
+  const { db, fleet } = services;
+  const pool = await poolRef(services, left.storageId);
+  const options = { signal, patienceSeconds: 0 };
+  if (left.kind === 'restore') {
+    const rows = db.read.selectFrom('volumes').select('id').where('id', 'in', left.volumeIds).where('status', '=', 'deleting');
+    const volumeIds = (await rows.execute()).map(row => row.id);
+    if (volumeIds.length === 0) return;
+    await fleet.run(hostId, newId(), { kind: 'volume.restore', input: { pool, volumeIds } }, options);
+    await db.write(trx =>
+      trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', volumeIds).where('status', '=', 'deleting').execute(),
+    );
+    return;
+  }
+  const { volumeId, layerId } = left;
+  const { size } = await fleet.run(hostId, newId(), { kind: 'volume.inspect', input: { pool, volumeId, layerId } }, options);
+  await db.write(async trx => {
+    // an operation that works on it by now says itself what size it has
+    const locked = await trx.selectFrom('locks').select('name').where('name', '=', `volume/${volumeId}`).executeTakeFirst();
+    if (locked) throw new CisternError('BUSY', `an operation works on volume ${volumeId}`);
+    await trx.updateTable('volumes').set({ size }).where('id', '=', volumeId).where('status', '=', 'ready').execute();
+  });
+}
