@@ -11,9 +11,10 @@ export type Unsettled =
   /** It may have grown, or not. */
   | { kind: 'size'; storageId: string; volumeId: string; layerId: string };
 
-/** Whether a host could not be asked: what it would have said is seen to when it is back. */
+/** Whether a host could not be asked, as it is away, or has no room to note one more task: what it would have said is seen to later. */
 export const isAway = (error: unknown): boolean =>
-  error instanceof CisternError && ['HOST_UNREACHABLE', 'TIMEOUT', 'CONTROLLER_UNKNOWN'].includes(error.code);
+  error instanceof CisternError &&
+  ['HOST_UNREACHABLE', 'TIMEOUT', 'CONTROLLER_UNKNOWN', 'BUSY', 'NO_CAPACITY'].includes(error.code);
 
 /** Volumes that are brought back once their host is. */
 export async function restoredLater(db: Reader): Promise<Set<string>> {

@@ -25,6 +25,7 @@ export const JOBS: Record<
       reconnectPools(services, signal),
       ...storages.map(storage => measurePool(services, storage.id, signal)),
       measureStores(services, signal),
+      sweepGarbage(services, signal),
     ]);
   },
   async trash(services, engine, signal) {

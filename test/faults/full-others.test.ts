@@ -1,8 +1,8 @@
 /** Room ends under a backup storage, or under an agent's state folder with its spool and journal, at whichever step of an import. */
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { filesBelow, type House, makeDisk, MiB, openHouse, sameContent } from '../e2e/house.ts';
+import { filesBelow, type House, makeDisk, MiB, NO_SCHEDULES, openHouse, sameContent, until } from '../e2e/house.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { type Disk, type DiskKind, openDisk } from '../servers/disk.ts';
 import { eachRoom } from './room.ts';
@@ -58,7 +58,7 @@ function underAgent(kind: DiskKind): void {
   let disk: Disk;
   before(async function () {
     this.timeout(60_000);
-    house = await openHouse({ controller: { taskRetrySeconds: 3 } });
+    house = await openHouse({ controller: { taskRetrySeconds: 3, schedules: { ...NO_SCHEDULES, capacity: '* * * * * *' } } });
     await house.addStore('depot');
     await makeDisk(join(house.files, 'disk.raw'), 16 * MiB, 'full-agent');
     await done(house.importFile('disk.raw', { name: 'base' }));
@@ -85,6 +85,35 @@ function underAgent(kind: DiskKind): void {
       },
     );
     assert.deepEqual(codes, ['NO_CAPACITY']);
+  });
+
+  it('makes, grows and deletes volumes on a pool with room, or fails cleanly and sees to the rest later', async function () {
+    this.timeout(240_000);
+    const { api } = house;
+    const pool = (await house.addPool('fast'))(1);
+    const rows = async () => (await api.listVolumes({ query: { limit: 1000 } })).items;
+    let n = 0;
+    const codes = await eachRoom(
+      disk,
+      () => api.createVolumes({ body: { name: `vm-${++n}`, size: MiB, count: 3, primaryStorage: 'fast' } }, WAIT),
+      async state => {
+        const made = (await rows()).filter(one => one.name.startsWith(`vm-${n}-`));
+        assert.equal(made.length, state === 'succeeded' ? 3 : 0);
+        if (made.length > 0) {
+          const ref = made[0]!.name;
+          const grown = await api.resizeVolume({ params: { ref }, body: { size: 2 * MiB } }, WAIT);
+          assert.ok(['succeeded', 'failed'].includes(grown.state), 'it waits for room');
+          const deleted = await api.deleteVolumes({ body: { volumes: made.slice(1).map(one => one.id) } }, WAIT);
+          assert.ok(['succeeded', 'failed'].includes(deleted.state), 'it waits for room');
+        }
+        assert.deepEqual(readdirSync(join(pool, 'tmp')), []);
+      },
+    );
+    assert.deepEqual([...new Set([...codes, 'NO_CAPACITY'])], ['NO_CAPACITY']);
+    await until('all is known again', async () => (await rows()).every(one => one.status === 'ready'));
+    const there = await rows();
+    assert.deepEqual(readdirSync(join(pool, 'volumes')).sort(), there.map(one => one.id).sort()); // prettier-ignore
+    await done(api.deleteVolumes({ body: { volumes: there.map(one => one.id) } }, WAIT));
   });
 }
 

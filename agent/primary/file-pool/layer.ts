@@ -27,13 +27,17 @@ export async function layerWriter(
   return path => create(path, { size, backing, extendedL2 }, signal);
 }
 
-function agrees(installed: string): Promise<boolean> {
+async function agrees(installed: string): Promise<boolean> {
   const known = trusted.get(installed);
-  if (known !== undefined) return known;
-  const asked = overlayMatches((path, spec) => create(path, spec, undefined), tmpdir());
+  const asked = known ?? overlayMatches((path, spec) => create(path, spec, undefined), tmpdir());
   trusted.set(installed, asked);
-  asked.catch(() => trusted.delete(installed)); // the caller gets the error; the next one asks again
-  return asked;
+  try {
+    return await asked;
+  } catch {
+    // where they cannot be compared, as on a full disk, qemu-img itself makes this one, and tells what is wrong with it if that is it
+    trusted.delete(installed);
+    return false;
+  }
 }
 
 const create = (
