@@ -24,11 +24,10 @@ if (!Number.isSafeInteger(from) || !Number.isSafeInteger(to) || to < from) {
 const folder = mkdtempSync(join(tmpdir(), 'cistern-faults-'));
 chmodSync(folder, 0o755); // the SSH server may serve as another user
 process.env.TMPDIR = folder;
-try {
-  const { tally, failures } = await playRange(from, to, line => void (values.quiet || console.log(line)));
-  if (values.quiet) console.log(failures.join('\n\n'));
-  console.log(`\n${tableOf(tally)}`);
-  process.exitCode = failures.length > 0 ? 1 : 0;
-} finally {
-  rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
-}
+// services that it started end with it, by handlers of their own
+process.once('exit', () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => process.exit(130));
+const { tally, failures } = await playRange(from, to, line => void (values.quiet || console.log(line)));
+if (values.quiet) console.log(failures.join('\n\n'));
+console.log(`\n${tableOf(tally)}`);
+process.exitCode = failures.length > 0 ? 1 : 0;
