@@ -49,7 +49,7 @@ export async function driverFacts(db: Reader, side: 'primary' | 'backup', type: 
 export function withoutSecrets(driver: DriverFacts, config: Record<string, unknown>): Record<string, unknown> {
   const properties = (driver.config.properties ?? {}) as Record<string, { writeOnly?: boolean }>;
   return Object.fromEntries(
-    Object.entries(config).filter(([key]) => properties[key] !== undefined && !properties[key].writeOnly),
+    Object.entries(config).filter(([key]) => Object.hasOwn(properties, key) && !properties[key]!.writeOnly),
   );
 }
 
