@@ -53,7 +53,7 @@ function openFolder(root: string): BackupStore {
     return {
       ...inner,
       partial,
-      publish: () => inner.publish().finally(() => place.dispose()),
+      publish: parts => inner.publish(parts).finally(() => place.dispose()),
       abort: () => inner.abort().finally(() => place.dispose()),
     };
   };
@@ -76,7 +76,7 @@ function openFolder(root: string): BackupStore {
         await arriving.abort();
         throw error;
       }
-      await arriving.publish();
+      await arriving.publish([]);
     },
     list: async folder => {
       using inside = await resolve(root, `${folder}/any`).catch(absent);

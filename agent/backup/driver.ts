@@ -23,14 +23,19 @@ export interface BackupDriver<C = unknown> {
  * What every driver holds to:
  * - an object shows under its path whole or not at all; a writer that dies leaves nothing that `source` would find;
  * - `remove` of what is not there succeeds;
- * - errors are CisternErrors: STORE_AUTH, STORE_HOST_KEY, STORE_UNREACHABLE, STORE_PERMISSION, STORE_FULL, OBJECT_MISSING;
+ * - errors are CisternErrors: STORE_AUTH, STORE_HOST_KEY, STORE_UNREACHABLE, STORE_PERMISSION, STORE_FULL, STORE_BUSY, OBJECT_MISSING;
  * - secrets reach neither argv nor errors.
  */
 export interface BackupStore {
   /** An object to read. OBJECT_MISSING where it is not. */
   source(path: string): Promise<Source>;
-  /** A new object of `size` bytes to write; folders on the way are made. */
-  sink(path: string, size: number): Promise<Sink>;
+  /**
+   * A new object of `size` bytes to write, in parts of `partSize`; folders on the way are made. Where an earlier attempt was cut short and
+   * the storage can tell what has arrived, it goes on from there (`Sink.kept`).
+   */
+  sink(path: string, size: number, partSize: number): Promise<Sink>;
+  /** The largest size that an object may have, and in how many parts. Missing: whatever there is room for. */
+  limits?: { parts: number; size: number };
   /** A small object (a manifest) whole; at most `limit` bytes, else MANIFEST_INVALID. */
   read(path: string, limit: number): Promise<Buffer>;
   /** A small object, written whole or not at all, over an older one if need be. */

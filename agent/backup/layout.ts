@@ -4,9 +4,11 @@ import type { TransferSummary } from '../../shared/commands/refs.ts';
 import { CisternError } from '../../shared/errors.ts';
 import { Id, type ImageFormat } from '../../shared/model.ts';
 import type { Sink, Source } from '../transfer/ends.ts';
+import { LARGEST_PART, partCount, partSizeFor } from '../transfer/parts.ts';
+import { isPassing } from '../transfer/retry.ts';
 import { transfer, type TransferOptions } from '../transfer/transfer.ts';
 import type { BackupStore } from './driver.ts';
-import { makeManifest, MANIFEST_LIMIT, parseManifest, writeManifest, type Manifest } from './manifest.ts';
+import { makeManifest, MANIFEST_LIMIT, offsetsOf, parseManifest, storedSize, writeManifest, type Manifest } from './manifest.ts';
 
 export type MoveOptions = Pick<TransferOptions, 'streams' | 'stallSeconds' | 'signal' | 'progress' | 'partSize'>;
 export interface Moved {
@@ -19,8 +21,8 @@ const manifestOf = (imageId: string): string => `${folderOf(imageId)}/manifest.j
 const objectOf = (image: { id: string; format: ImageFormat }): string => `${folderOf(image.id)}/image.${image.format}`;
 
 /**
- * Uploads an image with its manifest: all of it, or nothing. What an earlier attempt under this id left is removed first, so an id
- * belongs to one upload at a time (the controller's locks see to that).
+ * Uploads an image with its manifest: all of it, or nothing that shows. An earlier attempt under this id that was cut short is taken up,
+ * so an id belongs to one upload at a time (the controller's locks see to that).
  */
 export async function publishImage(
   store: BackupStore,
@@ -28,20 +30,47 @@ export async function publishImage(
   source: Source,
   options: MoveOptions,
 ): Promise<Moved> {
+  try {
+    return await publishOnce(store, image, source, options);
+  } catch (error) {
+    if (!(error instanceof CisternError && error.code === 'TRANSFER_CHANGED')) throw error;
+    return await publishOnce(store, image, source, options); // what the earlier attempt had brought is gone now
+  }
+}
+
+async function publishOnce(
+  store: BackupStore,
+  image: { id: string; format: ImageFormat; virtualSize: number },
+  source: Source,
+  options: MoveOptions,
+): Promise<Moved> {
+  const partSize = options.partSize ?? partSizeFor(source.size, store.limits?.parts);
+  refuseLarger(store, source, partSize);
   const { id, format, virtualSize } = image;
   await store.remove(folderOf(id));
   try {
-    const sink = await store.sink(objectOf(image), source.size);
-    const { parts, summary } = await transfer({ ...options, source, sink });
-    const manifest = makeManifest({ id, format, virtualSize }, source.size, parts, options.partSize);
+    const sink = await store.sink(objectOf(image), source.size, partSize);
+    const { parts, summary } = await transfer({ ...options, ...fewer(options.streams, partSize), partSize, source, sink });
+    const manifest = makeManifest({ id, format, virtualSize }, source.size, parts, partSize, sink.packs === true);
     await store.write(manifestOf(id), writeManifest(manifest));
     options.signal.throwIfAborted();
     return { manifest, summary };
   } catch (error) {
-    await removeAfter(store, id, error);
+    if (!isPassing(error)) await removeAfter(store, id, error);
     throw error;
   }
 }
+
+function refuseLarger({ limits }: BackupStore, { name, size }: Source, partSize: number): void {
+  if (limits === undefined || (size <= limits.size && partCount(size, partSize) <= limits.parts)) return;
+  const most = Math.min(limits.size, limits.parts * LARGEST_PART);
+  throw new CisternError('STORE_LIMIT', `storing ${name}: it has ${size} bytes, and an object here at most ${most}`);
+}
+
+/** Fewer streams where parts are large: each holds one in memory. */
+const fewer = (streams: number, partSize: number): { streams: number } => ({
+  streams: Math.max(1, Math.min(streams, Math.floor(LARGEST_PART / partSize))),
+});
 
 /** The manifest of an image. OBJECT_MISSING where there is none: the image is not there, or its upload never ended. */
 export async function readManifest(store: BackupStore, imageId: string): Promise<Manifest> {
@@ -64,21 +93,26 @@ export async function fetchImage(
   let source: Source;
   try {
     manifest = await readManifest(store, imageId);
-    source = await store.source(objectOf(manifest));
-    if (source.size !== manifest.size) {
-      throw new CisternError(
-        'DIGEST_MISMATCH',
-        `reading ${source.name}: it has ${source.size} bytes, its manifest says ${manifest.size}`,
-      );
-    }
+    source = asImage(await store.source(objectOf(manifest)), manifest);
   } catch (error) {
     await made?.abort();
     throw error;
   }
   const into = typeof sink === 'function' ? await sink(manifest) : sink;
   const { parts, partSize } = manifest;
-  const { summary } = await transfer({ ...options, source, sink: into, parts, partSize });
+  const { summary } = await transfer({ ...options, ...fewer(options.streams, partSize), source, sink: into, parts, partSize });
   return { manifest, summary };
+}
+
+/** An object as the image that its manifest describes. DIGEST_MISMATCH where it has another size. */
+function asImage(object: Source, manifest: Manifest): Source {
+  const stored = storedSize(manifest);
+  if (object.size !== stored)
+    throw new CisternError('DIGEST_MISMATCH', `reading ${object.name}: it has ${object.size} bytes, its manifest says ${stored}`);
+  const offsets = offsetsOf(manifest);
+  if (offsets === undefined) return object;
+  const { name, ranges } = object;
+  return { name, size: manifest.size, offsets, ...(ranges && { ranges }) };
 }
 
 /** Ids of the images that lie in a backup storage, those without a manifest included. */

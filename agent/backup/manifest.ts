@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
 import { Bytes, Id, ImageFormat, Sha256, Time } from '../../shared/model.ts';
-import { digestOfParts, PART_SIZE, partCount, ZERO, type PartDigest } from '../transfer/parts.ts';
+import { digestOfParts, LARGEST_PART, partCount, partRange, ZERO, type PartDigest } from '../transfer/parts.ts';
 
 /** No manifest is larger: 64 MiB tell the parts of some 15 TiB. */
 export const MANIFEST_LIMIT = 64 * 2 ** 20;
@@ -11,10 +11,11 @@ export const Manifest = z.strictObject({
   version: z.literal(1),
   id: Id,
   format: ImageFormat,
-  size: Bytes.describe('of the stored object'),
+  size: Bytes.describe('of the image; of the stored object too, unless it is packed'),
   virtualSize: Bytes.describe('of the disk that a guest sees'),
-  partSize: z.int().min(4096).max(PART_SIZE).describe('bytes of every part but the last, which may be shorter'),
+  partSize: z.int().min(4096).max(LARGEST_PART).describe('bytes of every part but the last, which may be shorter'),
   parts: z.array(z.union([Sha256, z.literal(ZERO)])).describe('SHA-256 of each part in order; "zero" for a part of zeros'),
+  packed: z.literal(true).optional().describe('parts of zeros are left out of the object; the others lie one behind the other'),
   digest: Sha256.describe('see digestOfParts'),
   createdAt: Time,
 });
@@ -25,10 +26,12 @@ export function makeManifest(
   image: { id: string; format: Manifest['format']; virtualSize: number },
   size: number,
   parts: readonly PartDigest[],
-  partSize = PART_SIZE,
+  partSize: number,
+  packs: boolean,
 ): Manifest {
   const digest = digestOfParts(size, partSize, parts);
-  return { version: 1, ...image, size, partSize, parts: [...parts], digest, createdAt: new Date().toISOString() };
+  const packed = packs && parts.includes(ZERO) ? { packed: true as const } : {};
+  return { version: 1, ...image, size, partSize, parts: [...parts], ...packed, digest, createdAt: new Date().toISOString() };
 }
 
 export const writeManifest = (manifest: Manifest): Buffer => Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`);
@@ -52,4 +55,21 @@ export function parseManifest(body: Buffer, where: string, imageId: string): Man
   if (parts.length !== count) refuse(`it tells ${parts.length} parts, but ${size} bytes make ${count}`);
   if (digestOfParts(size, partSize, parts) !== digest) refuse('its digest is not that of its parts');
   return parsed.data;
+}
+
+/** Bytes of the object that a manifest describes. */
+export function storedSize({ size, partSize, parts, packed }: Manifest): number {
+  if (!packed) return size;
+  return parts.reduce((sum, part, i) => (part === ZERO ? sum : sum + partRange(i, size, partSize).length), 0);
+}
+
+/** Where each part begins in a packed object; undefined for one that is not. */
+export function offsetsOf({ size, partSize, parts, packed }: Manifest): number[] | undefined {
+  if (!packed) return undefined;
+  let at = 0;
+  return parts.map((part, i) => {
+    const begins = at;
+    if (part !== ZERO) at += partRange(i, size, partSize).length;
+    return begins;
+  });
 }

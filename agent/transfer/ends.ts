@@ -4,6 +4,8 @@
  */
 import type { Readable } from 'node:stream';
 import type { CisternError } from '../../shared/errors.ts';
+import type { Pace } from './pace.ts';
+import type { PartDigest } from './parts.ts';
 
 /** Called by an end as bytes cross it, so that progress and the stall watchdog see into a slow part. */
 export type Moved = (bytes: number) => void;
@@ -19,8 +21,10 @@ export interface RangeReader {
 
 /** Writes ranges of one object inside a transfer thread. Ranges never written stay zero. */
 export interface RangeWriter {
-  /** `data` belongs to the caller again when this returns. */
-  write(offset: number, data: Uint8Array): void | Promise<void>;
+  /** `data` belongs to the caller again when this returns; `digest` is its SHA-256 in hex, for servers that check what they are sent. */
+  write(offset: number, data: Uint8Array, digest: string): void | Promise<void>;
+  /** How many of the writes have arrived at the other side, for one that does not wait for that. Missing: all that have returned. */
+  arrived?(): number;
   /** Returns when everything written has arrived at the other side (not: is on its disk). */
   close(): void | Promise<void>;
 }
@@ -32,6 +36,8 @@ export interface RangeWriter {
 export interface RangeEnd {
   module: string;
   data: unknown;
+  /** Holds its bytes down to a rate that may change while they move. */
+  pace?: Pace;
   /** Wakes a thread that is blocked in this end (ends the child process behind it); the thread then fails. */
   wake?(): void;
   /** Says better than the thread could why the thread failed with `error`. Called at most once, after the thread has ended. */
@@ -50,6 +56,8 @@ export interface Source {
   /** For messages and plans: `sftp store:images/…`. */
   name: string;
   size: number;
+  /** Where each part begins in the object, if parts of zeros are left out of it (`Sink.packs`). Missing: where it begins in the image. */
+  offsets?: readonly number[];
   /** One end for each stream. */
   ranges?: (signal: AbortSignal) => Promise<RangeEnd>;
   stream?: (signal: AbortSignal) => Promise<Readable>;
@@ -57,14 +65,24 @@ export interface Source {
 
 /**
  * Where an object arrives. Nothing is visible under its final name before `publish`, which makes the bytes durable first and
- * removes what has arrived when it fails; `abort` removes what has arrived. Exactly one of the two is called, once.
+ * removes what has arrived when it fails; `abort` removes what has arrived; `park` keeps it for a later attempt at the same object.
+ * Exactly one of the three is called, once; none when the process dies, which counts as `park`.
  */
 export interface Sink {
   name: string;
+  /** Parts of zeros are left out of the object, so the others move up: object storages know no holes. */
+  packs?: true;
+  /** Parts that an earlier attempt has brought, by number, and what they are; they need not arrive again. */
+  kept?: ReadonlyMap<number, PartDigest>;
+  /** Notes that a part has arrived, so that the next attempt finds it in `kept`. Must not throw. */
+  arrived?(part: number, digest: PartDigest): void;
   ranges?: (signal: AbortSignal) => Promise<RangeEnd>;
   stream?: (body: Readable, signal: AbortSignal) => Promise<void>;
   /** Brings what has arrived to the disk while more arrives; called from time to time. Ended before `publish`; `abort` may come meanwhile. */
   flush?(): Promise<void>;
-  publish(): Promise<void>;
+  /** `parts` are the digests of all parts in order. */
+  publish(parts: readonly PartDigest[]): Promise<void>;
   abort(): Promise<void>;
+  /** Missing: nothing can be kept. */
+  park?(): Promise<void>;
 }

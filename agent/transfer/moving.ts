@@ -1,9 +1,10 @@
-import type { Source } from './ends.ts';
+import type { Sink, Source } from './ends.ts';
 import type { PartDigest } from './parts.ts';
 
 /** What both lanes work from. */
 export interface Job {
   source: Source;
+  sink: Sink;
   count: number;
   partSize: number;
   parts: readonly PartDigest[] | undefined;

@@ -4,6 +4,16 @@ import { createHash, hash } from 'node:crypto';
 /** Bytes of every part but the last, which may be shorter. */
 export const PART_SIZE = 16 * 2 ** 20;
 
+/** No part is larger: a stream holds one in memory. */
+export const LARGEST_PART = 128 * 2 ** 20;
+
+/** Bytes of a part, for an object of `size` bytes that may have so many parts: as few as there can be, doubled from PART_SIZE on. */
+export function partSizeFor(size: number, mostParts = Infinity): number {
+  let partSize = PART_SIZE;
+  while (partCount(size, partSize) > mostParts && partSize < LARGEST_PART) partSize *= 2;
+  return partSize;
+}
+
 /** What a manifest says of a part: its SHA-256 in hex, or that it holds zeros only and is never moved. */
 export type PartDigest = string;
 export const ZERO = 'zero';

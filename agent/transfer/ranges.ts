@@ -1,123 +1,74 @@
-/** The lane of parallel ranges: N threads, each with its own reader and writer. */
-import { Worker } from 'node:worker_threads';
-import { CisternError } from '../../shared/errors.ts';
-import { shown } from '../host/held.ts';
-import type { RangeEnd } from './ends.ts';
+/** The way of parallel ranges: lanes side by side, each with its own reader and writer, that share one list of parts. */
+import type { CisternError } from '../../shared/errors.ts';
+import { runLane } from './lane.ts';
 import type { Job, Moving } from './moving.ts';
-import { partsToMove, ZERO, type PartDigest } from './parts.ts';
+import { partRange, partsToMove, ZERO, type PartDigest } from './parts.ts';
 import type { Plan } from './plan.ts';
-import { STOP, type ThreadJob, type ThreadReport } from './thread-job.ts';
+import { makeQueue } from './queue.ts';
 
-/** How long threads may take to end after they were woken; a thread that hangs in a dead mount is then left behind. */
-const LEAVE_MS = 10_000;
+export interface RangesMoved {
+  parts: PartDigest[];
+  streams: number;
+  /** Bytes of parts that an earlier attempt had brought. */
+  resumed: number;
+  /** Times that a lane was begun anew after a failure. */
+  retries: number;
+}
 
 /**
- * Moves every part that is not known to be zero. Digests come back in the order of the parts.
- * The counter in `moving.done` grows by two for each byte, once as it is read and once as it is written.
+ * Moves every part that is neither known to be zero nor in the sink already. Digests come back in the order of the parts.
+ * The counter in `moving` grows by two for each byte, once as it is read and once as it is written.
  */
-export async function moveRanges(
-  job: Job,
-  plan: Plan & { lane: 'ranges' },
-  moving: Moving,
-): Promise<{ parts: PartDigest[]; streams: number }> {
-  const numbers = partsToMove(job.count, job.parts);
-  const parts = Array.from({ length: job.count }, () => ZERO);
+export async function moveRanges(job: Job, plan: Plan & { lane: 'ranges' }, moving: Moving): Promise<RangesMoved> {
+  const { source, sink, partSize } = job;
+  const kept = sink.kept ?? new Map<number, PartDigest>();
+  const isThere = (part: number): boolean => job.parts !== undefined && kept.get(part) === job.parts[part];
+  const numbers = partsToMove(job.count, job.parts).filter(part => !isThere(part));
+  const parts = job.parts ? [...job.parts] : Array.from({ length: job.count }, () => ZERO);
   const streams = Math.min(job.streams, numbers.length);
-  if (streams === 0) return { parts, streams };
+  const before = skip(job, numbers, moving);
+  const result: RangesMoved = { parts, streams, resumed: 0, retries: 0 };
+  const lengthOf = (part: number): number => partRange(part, source.size, partSize).length;
+  for (const part of before) if (isThere(part)) result.resumed += lengthOf(part);
+  if (streams === 0) return result;
 
-  await using ends = new AsyncDisposableStack();
-  const pairs = await openPairs(plan, streams, ends, moving.signal);
-  const todo = new Int32Array(new SharedArrayBuffer(4 * numbers.length));
-  todo.set(numbers);
-  const control = new Int32Array(new SharedArrayBuffer(8));
-  const jobs = pairs.map(([read, write]): ThreadJob => ({
-    name: job.source.name,
-    reader: { module: read.module, data: read.data },
-    writer: { module: write.module, data: write.data },
-    size: job.source.size,
-    partSize: job.partSize,
-    expected: job.parts,
-    todo,
-    control,
-    moved: moving.counter,
-  }));
-  const stop = (): void => {
-    Atomics.store(control, STOP, 1);
-    for (const end of pairs.flat()) end.wake?.();
-  };
-  const threads = jobs.map(startThread);
-  try {
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = (): void => aborted.reject(moving.signal.reason as Error);
-    moving.signal.addEventListener('abort', onAbort, { once: true });
-    if (moving.signal.aborted) onAbort();
-    const done = await Promise.race([Promise.all(threads.map(t => t.parts)), aborted.promise]);
-    moving.signal.removeEventListener('abort', onAbort);
-    for (const [index, digest] of done.flat()) parts[index] = digest;
-  } catch (error) {
-    stop();
-    await Promise.race([Promise.all(threads.map(t => t.ended)), after(LEAVE_MS)]);
-    throw moving.signal.aborted || !(error instanceof CisternError) ? error : await explain(error, pairs.flat());
-  }
-  await Promise.all(threads.map(t => t.ended));
-  return { parts, streams };
-}
-
-/** Opens all ends at once. Where one fails the others are given up; whatever did open is released by `ends`. */
-async function openPairs(
-  plan: Plan & { lane: 'ranges' },
-  streams: number,
-  ends: AsyncDisposableStack,
-  signal: AbortSignal,
-): Promise<[RangeEnd, RangeEnd][]> {
+  const queue = makeQueue(numbers, streams);
   const failed = new AbortController();
-  const both = AbortSignal.any([signal, failed.signal]);
-  const open = async (how: (signal: AbortSignal) => Promise<RangeEnd>): Promise<RangeEnd> => {
-    try {
-      const end = await how(both);
-      ends.defer(() => end.release());
-      return end;
-    } catch (error) {
+  const signal = AbortSignal.any([moving.signal, failed.signal]);
+  const thread = {
+    name: source.name,
+    size: source.size,
+    partSize,
+    expected: job.parts,
+    offsets: source.offsets && new Float64Array(source.offsets),
+    kept,
+    todo: queue.todo,
+    control: queue.control,
+    moved: moving.counter,
+  };
+  const done = (part: number, digest: PartDigest): void => {
+    parts[part] = digest;
+    if (digest !== ZERO && kept.get(part) === digest) result.resumed += lengthOf(part);
+    else sink.arrived?.(part, digest);
+  };
+  const again = (_error: CisternError): void => void result.retries++;
+  const lanes = Array.from({ length: streams }, (_, lane) =>
+    runLane({ lane, plan, queue, job: thread, signal, done, failed: again }).catch((error: unknown) => {
       failed.abort(error); // keeps the first reason
       throw error;
-    }
-  };
-  const count = { length: streams };
-  const opening = [...Array.from(count, () => open(plan.read)), ...Array.from(count, () => open(plan.write))];
-  await Promise.allSettled(opening);
-  both.throwIfAborted();
-  const opened = await Promise.all(opening);
-  return opened.slice(0, streams).map((read, i) => [read, opened[streams + i]!]);
+    }),
+  );
+  // all of them have let go of their ends before anybody removes what has arrived
+  await Promise.allSettled(lanes);
+  signal.throwIfAborted();
+  return result;
 }
 
-function startThread(job: ThreadJob): { parts: Promise<[number, PartDigest][]>; ended: Promise<void> } {
-  const worker = new Worker(new URL('./thread.ts', import.meta.url), {
-    workerData: job,
-    name: 'transfer',
-    resourceLimits: { maxYoungGenerationSizeMb: 4 },
-  });
-  const parts = new Promise<[number, PartDigest][]>((resolve, reject) => {
-    worker.once('message', (report: ThreadReport) =>
-      'parts' in report ? resolve(report.parts) : reject(new CisternError(report.code, shown(report.detail))),
-    );
-    worker.once('error', cause =>
-      reject(new CisternError('INTERNAL', `a transfer thread of ${job.name} failed: ${(cause as Error).message}`, { cause })),
-    );
-    worker.once('exit', code =>
-      reject(new CisternError('INTERNAL', `a transfer thread of ${job.name} ended with ${code} before its work was done`)),
-    );
-  });
-  const ended = new Promise<void>(resolve => worker.once('exit', () => resolve()));
-  parts.catch(() => undefined); // the first failure is thrown by moveRanges; the others follow from it
-  return { parts, ended };
+/** Counts the parts that need not move as moved; returns them. */
+function skip(job: Job, numbers: readonly number[], { counter }: Moving): number[] {
+  const moves = new Set(numbers);
+  const skipped = Array.from({ length: job.count }, (_, part) => part).filter(part => !moves.has(part));
+  const bytes = skipped.reduce((sum, part) => sum + partRange(part, job.source.size, job.partSize).length, 0);
+  Atomics.add(counter, 0, BigInt(2 * bytes));
+  return skipped;
 }
-
-async function explain(error: CisternError, ends: RangeEnd[]): Promise<CisternError> {
-  for (const end of ends) {
-    const better = await end.explain?.(error);
-    if (better !== undefined && better !== error) return better;
-  }
-  return error;
-}
-
-const after = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms).unref());

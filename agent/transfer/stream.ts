@@ -4,14 +4,11 @@ import { EndError } from './end-error.ts';
 import type { Job, Moving } from './moving.ts';
 import { partRange, type PartDigest } from './parts.ts';
 import type { Plan } from './plan.ts';
+import type { RangesMoved } from './ranges.ts';
 import { verifyPart } from './verify.ts';
 
 /** Moves the object in one piece. Parts that are known to be zero cross too: a stream has no holes. */
-export async function moveStream(
-  job: Job,
-  plan: Plan & { lane: 'stream' },
-  moving: Moving,
-): Promise<{ parts: PartDigest[]; streams: number }> {
+export async function moveStream(job: Job, plan: Plan & { lane: 'stream' }, moving: Moving): Promise<RangesMoved> {
   const parts: PartDigest[] = [];
   const body = await plan.read(moving.signal);
   const checked = body.pipe(checker(job, parts, moving.counter));
@@ -28,7 +25,7 @@ export async function moveStream(
     moving.signal.removeEventListener('abort', onAbort);
     closeBoth(body, checked);
   }
-  return { parts, streams: 1 };
+  return { parts, streams: 1, resumed: 0, retries: 0 };
 }
 
 /** Passes bytes on, having hashed them; what does not match never reaches `publish`, because the stream fails. */

@@ -7,50 +7,93 @@ import { alignedBuffer } from './aligned.ts';
 import { EndError } from './end-error.ts';
 import type { Moved, RangeModule } from './ends.ts';
 import { partRange, ZERO, type PartDigest } from './parts.ts';
-import { NEXT, STOP, type ThreadJob, type ThreadReport } from './thread-job.ts';
+import { draw } from './pace.ts';
+import { COUNT, NEXT, STOP, WIDTH, type ThreadEnd, type ThreadJob, type ThreadReport } from './thread-job.ts';
 import { verifyPart } from './verify.ts';
 
-async function run(job: ThreadJob): Promise<[number, PartDigest][]> {
+/** Parts that were claimed and are not known to have arrived. */
+const claimed = new Set<number>();
+const report = (news: ThreadReport): void => parentPort?.postMessage(news);
+
+async function run(job: ThreadJob): Promise<void> {
   let counted = 0;
   let due = 0;
   const moved: Moved = bytes => {
     counted += bytes;
     Atomics.add(job.moved, 0, BigInt(bytes));
   };
-  const reader = await open(job.reader, 'openReader', moved);
-  const writer = await open(job.writer, 'openWriter', moved);
+  const stopped = (): boolean => Atomics.load(job.control, STOP) !== 0;
+  const paced = ({ pace }: ThreadEnd): Moved =>
+    pace
+      ? bytes => {
+          draw(pace, bytes, stopped);
+          moved(bytes);
+        }
+      : moved;
+  const reader = await open(job.reader, 'openReader', paced(job.reader));
+  const writer = await open(job.writer, 'openWriter', paced(job.writer));
   const buffer = alignedBuffer(Math.min(job.partSize, job.size));
-  const done: [number, PartDigest][] = [];
 
   const claim = (): number | undefined => {
-    const part = Atomics.load(job.control, STOP) ? undefined : job.todo[Atomics.add(job.control, NEXT, 1)];
-    if (part === undefined) return undefined;
-    const { offset, length } = partRange(part, job.size, job.partSize);
-    reader.ask?.(offset, length);
+    if (stopped() || job.lane >= Atomics.load(job.control, WIDTH)) return undefined;
+    const index = Atomics.add(job.control, NEXT, 1);
+    if (index >= Atomics.load(job.control, COUNT)) {
+      Atomics.sub(job.control, NEXT, 1); // others may still be added behind
+      return undefined;
+    }
+    const part = job.todo[index]!;
+    claimed.add(part);
+    reader.ask?.(...placeOf(job, part));
     return part;
   };
+  const written: { part: number; digest: PartDigest }[] = [];
+  let begun = 0;
+  /** Tells of the parts of which the writer says that they have arrived. */
+  const tell = (arrived: number): void => {
+    while (begun - written.length < arrived) {
+      const first = written.shift()!;
+      claimed.delete(first.part);
+      report(first);
+    }
+  };
   let part = claim();
-  while (part !== undefined && !Atomics.load(job.control, STOP)) {
+  while (part !== undefined && !stopped()) {
     const next = claim();
-    const { offset, length } = partRange(part, job.size, job.partSize);
+    const [at, length] = placeOf(job, part);
+    const { offset } = partRange(part, job.size, job.partSize);
     const data = buffer.subarray(0, length);
-    await reader.read(offset, data);
+    await reader.read(at, data);
     const digest = verifyPart(job.name, part, offset, data, job.expected?.[part]);
-    if (digest === ZERO)
+    const kept = job.kept.get(part);
+    if (kept !== undefined && kept !== digest)
+      throw new EndError('TRANSFER_CHANGED', `part ${part} of ${job.name} is not what an earlier attempt had stored of it`);
+    if (kept !== undefined || digest === ZERO) {
       moved(length); // as if it had been written
-    else await writer.write(offset, data);
-    done.push([part, digest]);
+      claimed.delete(part);
+      report({ part, digest });
+    } else {
+      written.push({ part, digest });
+      begun++;
+      await writer.write(offset, data, digest);
+      tell(writer.arrived?.() ?? begun);
+    }
     due += 2 * length;
     part = next;
   }
   await reader.close();
   await writer.close();
+  tell(begun);
   moved(due - counted); // an end may have counted less than it moved
-  return done;
+}
+
+/** Where a part lies in the source. */
+function placeOf(job: ThreadJob, part: number): [offset: number, length: number] {
+  const { offset, length } = partRange(part, job.size, job.partSize);
+  return [job.offsets?.[part] ?? offset, length];
 }
 
 async function open<K extends keyof RangeModule>(
-  end: { module: string; data: unknown },
+  end: ThreadEnd,
   what: K,
   moved: Moved,
 ): Promise<Awaited<ReturnType<NonNullable<RangeModule[K]>>>> {
@@ -62,9 +105,9 @@ async function open<K extends keyof RangeModule>(
 
 // Where it fails, files that it opened are closed as the thread ends (worker_threads: trackUnmanagedFds).
 try {
-  const parts = await run(workerData as ThreadJob);
-  parentPort?.postMessage({ parts } satisfies ThreadReport);
+  await run(workerData as ThreadJob);
+  report({ done: true });
 } catch (error) {
   const { code, message } = error instanceof EndError ? error : new EndError('INTERNAL', String(error), { cause: error });
-  parentPort?.postMessage({ code, detail: message } satisfies ThreadReport);
+  report({ code, detail: message, claimed: [...claimed] });
 }

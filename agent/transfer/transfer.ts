@@ -6,9 +6,9 @@ import { EndError } from './end-error.ts';
 import type { Sink, Source } from './ends.ts';
 import { flusher } from './flusher.ts';
 import type { Job, Moving } from './moving.ts';
-import { PART_SIZE, partCount, ZERO, type PartDigest } from './parts.ts';
+import { PART_SIZE, partCount, partRange, ZERO, type PartDigest } from './parts.ts';
 import { plan } from './plan.ts';
-import { moveRanges } from './ranges.ts';
+import { moveRanges, type RangesMoved } from './ranges.ts';
 import { moveStream } from './stream.ts';
 import { watch } from './watch.ts';
 
@@ -32,7 +32,8 @@ export interface TransferOptions {
 
 /**
  * Moves `source` into `sink` by the best lane both have, verifying each part that `parts` tells. It owns the sink from the call on:
- * when this returns, the object is published; when it throws, the sink was aborted and nothing shows.
+ * when this returns, the object is published; when it throws, nothing shows, and what has arrived is kept where the sink can keep it and
+ * a later attempt could use it.
  * Throws the signal's reason on cancel, TRANSFER_NO_LANE, TRANSFER_STALLED, DIGEST_MISMATCH, and whatever the ends throw.
  */
 export async function transfer(options: TransferOptions): Promise<{ parts: PartDigest[]; summary: Summary }> {
@@ -44,21 +45,31 @@ export async function transfer(options: TransferOptions): Promise<{ parts: PartD
     options.signal.throwIfAborted();
   } catch (thrown) {
     const error = thrown instanceof EndError ? new CisternError(thrown.code, shown(thrown.message), { cause: thrown }) : thrown;
-    await abort(sink, error);
+    if (sink.park && !isSpoilt(error)) await letGo(sink, error, 'keeping', sink.park);
+    else await letGo(sink, error, 'removing', sink.abort);
     throw error;
   }
-  await sink.publish();
+  await sink.publish(moved.parts);
   options.progress?.(source.size, source.size);
-  const zeroParts = moved.parts.filter(part => part === ZERO).length;
-  const seconds = (performance.now() - begun) / 1000;
-  const { lane, streams, bytes } = moved;
-  return {
-    parts: moved.parts,
-    summary: { lane, streams, parts: moved.parts.length, zeroParts, bytes: source.size, moved: bytes, seconds },
+  const { parts, lane, streams, resumed, retries } = moved;
+  const partSize = options.partSize ?? PART_SIZE;
+  const zero = bytesOf(parts, source.size, partSize);
+  const summary = {
+    lane,
+    streams,
+    parts: parts.length,
+    zeroParts: parts.filter(part => part === ZERO).length,
+    bytes: source.size,
+    zeroBytes: zero,
+    resumed,
+    moved: source.size - resumed - (lane === 'stream' ? 0 : zero),
+    retries,
+    seconds: (performance.now() - begun) / 1000,
   };
+  return { parts, summary };
 }
 
-async function move(options: TransferOptions): Promise<{ parts: PartDigest[]; streams: number; lane: string; bytes: number }> {
+async function move(options: TransferOptions): Promise<RangesMoved & { lane: string }> {
   const { source, sink, signal } = options;
   signal.throwIfAborted();
   const partSize = options.partSize ?? PART_SIZE;
@@ -71,7 +82,8 @@ async function move(options: TransferOptions): Promise<{ parts: PartDigest[]; st
   }
   const way = plan(source, sink);
   const counter = new BigInt64Array(new SharedArrayBuffer(8));
-  const done = (): number => Math.floor(Number(Atomics.load(counter, 0)) / 2);
+  // what moved twice, because the first time was cut short, counts once
+  const done = (): number => Math.min(source.size, Math.floor(Number(Atomics.load(counter, 0)) / 2));
   const flushing = flusher(sink);
   using watching = watch({
     name: `${source.name} to ${sink.name}`,
@@ -83,29 +95,28 @@ async function move(options: TransferOptions): Promise<{ parts: PartDigest[]; st
       flushing.tick(done());
     },
   });
-  const job: Job = { source, count, partSize, parts: options.parts, streams: options.streams };
+  const job: Job = { source, sink, count, partSize, parts: options.parts, streams: options.streams };
   const moving: Moving = { signal: watching.signal, counter };
-  const { parts, streams } = way.lane === 'ranges' ? await moveRanges(job, way, moving) : await moveStream(job, way, moving);
+  const moved = way.lane === 'ranges' ? await moveRanges(job, way, moving) : await moveStream(job, way, moving);
   await flushing.settle();
-  return { parts, streams, lane: way.lane, bytes: crossed(job, parts, way.lane) };
+  return { ...moved, lane: way.lane };
 }
 
-/** Bytes that crossed: all, but for the parts that were skipped because they were known, or on the way found, to be zero. */
-function crossed(job: Job, parts: PartDigest[], lane: string): number {
-  if (lane === 'stream') return job.source.size;
-  return parts.reduce(
-    (sum, part, i) => (part === ZERO ? sum : sum + Math.min(job.partSize, job.source.size - i * job.partSize)),
-    0,
-  );
-}
+/** Bytes of the parts of zeros. */
+const bytesOf = (parts: readonly PartDigest[], size: number, partSize: number): number =>
+  parts.reduce((sum, part, i) => (part === ZERO ? sum + partRange(i, size, partSize).length : sum), 0);
 
-/** Removes what has arrived; where that fails too, both failures are told. */
-async function abort(sink: Sink, error: unknown): Promise<void> {
+/** Whether what has arrived is of no use to another attempt. */
+const isSpoilt = (error: unknown): boolean =>
+  error instanceof CisternError && ['DIGEST_MISMATCH', 'MANIFEST_INVALID', 'TRANSFER_CHANGED'].includes(error.code);
+
+/** Ends a sink after a failure; where that fails too, both failures are told. */
+async function letGo(sink: Sink, error: unknown, what: 'keeping' | 'removing', how: () => Promise<void>): Promise<void> {
   try {
-    await sink.abort();
+    await how();
   } catch (second) {
     const [first, then] = [error, second].map(e => (e instanceof Error ? e.message : String(e)));
     const code = error instanceof CisternError ? error.code : 'INTERNAL';
-    throw new CisternError(code, `${first}; and removing what had arrived in ${sink.name} failed too: ${then}`, { cause: error });
+    throw new CisternError(code, `${first}; and ${what} what had arrived in ${sink.name} failed too: ${then}`, { cause: error });
   }
 }

@@ -143,6 +143,12 @@ export const IMAGES = {
     title: 'The two storages have no way of moving bytes in common',
     action: 'The detail prints what each side offers; use another storage for one side.',
   },
+  TRANSFER_CHANGED: {
+    status: 409,
+    retryable: true,
+    title: 'What an earlier attempt stored is of another image',
+    action: 'Try again: what was stored has been removed.',
+  },
   TRANSFER_STALLED: {
     status: 504,
     retryable: true,

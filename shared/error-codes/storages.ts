@@ -94,6 +94,18 @@ export const STORAGES = {
     title: 'The backup storage refused access to a path',
     action: 'Give the user read and write permission on the path named in the detail.',
   },
+  STORE_BUSY: {
+    status: 503,
+    retryable: true,
+    title: 'The backup storage asks for a pause',
+    action: 'Try again later, or allow fewer streams or bytes per second to this storage.',
+  },
+  STORE_LIMIT: {
+    status: 413,
+    retryable: false,
+    title: 'The backup storage takes no object so large',
+    action: 'Use another kind of backup storage for this image.',
+  },
   STORE_FULL: { status: 507, retryable: true, title: 'The backup storage is full', action: 'Delete images there or grow it.' },
   STORE_IO_ERROR: {
     status: 500,

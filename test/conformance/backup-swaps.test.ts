@@ -47,7 +47,7 @@ describe('backup storage: a dir store with links swapped in while the agent work
       for (const folder of [`outside/images/${id}`, `outside/${id}`, 'outside']) {
         await mkdir(at(folder), { recursive: true });
         await writeFile(at(folder, 'image.raw'), filled(SECRET));
-        const manifest = makeManifest({ ...image(still), id }, PART, [digestOf(filled(SECRET))]);
+        const manifest = makeManifest({ ...image(still), id }, PART, [digestOf(filled(SECRET))], PART, false);
         await writeFile(at(folder, 'manifest.json'), writeManifest(manifest));
       }
     for (const name of (await readdir(at('outside'), { recursive: true })).reverse()) await utimes(at('outside', name), 1, 2);
@@ -107,12 +107,12 @@ describe('backup storage: a dir store with links swapped in while the agent work
     };
     const refused = { name: 'CisternError', code: 'IO_ERROR' };
 
-    await transfer({ ...calm, source: ours, sink: await store.sink('images/x/image.raw', PART) });
+    await transfer({ ...calm, source: ours, sink: await store.sink('images/x/image.raw', PART, PART) });
     const source = await store.source('images/x/image.raw');
     await pipeAt(at('root/images/x/image.raw'));
     await assert.rejects(transfer({ ...calm, source, sink: await sinkInto(at('spool'), PART) }), refused);
 
-    const sink = await store.sink('images/y/image.raw', PART);
+    const sink = await store.sink('images/y/image.raw', PART, PART);
     await pipeAt(at('root/images/y', (await readdir(at('root/images/y')))[0]!));
     await assert.rejects(transfer({ ...calm, source: ours, sink }), refused);
     assert.deepEqual(await filesBelow(at('spool')), []);

@@ -128,20 +128,20 @@ for (const [type, start] of Object.entries(backupTargets)) {
 
     it('shows an object only once it is published', async () => {
       const path = `images/${id}/image.raw`;
-      const sink = await store.sink(path, 10);
+      const sink = await store.sink(path, 10, PART);
       await assert.rejects(store.source(path), coded('OBJECT_MISSING'));
-      await sink.publish();
+      await sink.publish([]);
       assert.equal((await store.source(path)).size, 10);
     });
 
     it('forgets an object whose writer gave up', async () => {
-      const sink = await store.sink(`images/${id}/image.raw`, 10);
+      const sink = await store.sink(`images/${id}/image.raw`, 10, PART);
       await sink.abort();
       assert.deepEqual(await filesBelow(target.root), []);
     });
 
     it('removes what a writer that died had begun', async () => {
-      await store.sink(`images/${id}/image.raw`, 10);
+      await store.sink(`images/${id}/image.raw`, 10, PART);
       assert.equal((await filesBelow(target.root)).length, 1);
       await removeImage(store, id);
       assert.deepEqual(await filesBelow(target.root), []);
@@ -189,7 +189,7 @@ for (const [type, start] of Object.entries(backupTargets)) {
     });
 
     it('replaces what an earlier upload of the image left', async () => {
-      await store.sink(`images/${id}/image.raw`, 10);
+      await store.sink(`images/${id}/image.raw`, 10, PART);
       await publishImage(store, raw(id, 0), gatedSource(PART, PART), calm);
       assert.deepEqual(await filesBelow(target.root), [`images/${id}/image.raw`, `images/${id}/manifest.json`]);
     });

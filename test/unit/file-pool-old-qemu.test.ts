@@ -49,7 +49,7 @@ describe('volumes on a host with an old qemu', () => {
       partSize: GiB,
       parts: ['zero'],
     });
-    await sink.publish();
+    await sink.publish([]);
     const clone = { id: newId(), layerId: newId() };
     const empty = { id: newId(), layerId: newId() };
     await pool.createVolumes(newId(), [clone], GiB, { imageId: image, format: 'raw', digest }, signal, () => undefined);

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { makeManifest, parseManifest, writeManifest } from '../../agent/backup/manifest.ts';
 import type { Sink, Source } from '../../agent/transfer/ends.ts';
 import { flusher } from '../../agent/transfer/flusher.ts';
-import { digestOf, digestOfParts, isZero, PART_SIZE, partCount, partRange, partsToMove } from '../../agent/transfer/parts.ts';
+import { digestOf, digestOfParts, isZero, LARGEST_PART, partCount, partRange, partsToMove } from '../../agent/transfer/parts.ts';
 import { transfer } from '../../agent/transfer/transfer.ts';
 import { newId } from '../../shared/id.ts';
 
@@ -38,12 +38,12 @@ function memorySink(): Sink & { bytes: Buffer; ended: string[] } {
 describe('parts', () => {
   it('cover an object without gap or overlap', () => {
     fc.assert(
-      fc.property(fc.nat(10 * PART_SIZE), size => {
+      fc.property(fc.nat(10 * LARGEST_PART), size => {
         let at = 0;
         for (let i = 0; i < partCount(size); i++) {
           const { offset, length } = partRange(i, size);
           assert.equal(offset, at);
-          assert.ok(length > 0 && length <= PART_SIZE);
+          assert.ok(length > 0 && length <= LARGEST_PART);
           at += length;
         }
         assert.equal(at, size);
@@ -157,7 +157,7 @@ describe('planning a transfer', () => {
 
 describe('the manifest', () => {
   const id = newId();
-  const good = makeManifest({ id, format: 'qcow2', virtualSize: 10 }, PART + 1, ['a'.repeat(64), 'zero'], PART);
+  const good = makeManifest({ id, format: 'qcow2', virtualSize: 10 }, PART + 1, ['a'.repeat(64), 'zero'], PART, false);
   const refused = (changed: unknown, message: RegExp): void =>
     assert.throws(
       () => parseManifest(Buffer.from(typeof changed === 'string' ? changed : JSON.stringify(changed)), 'm.json', id),
@@ -176,7 +176,7 @@ describe('the manifest', () => {
     refused('{"version":1', /m\.json.*not JSON/);
     refused({ ...good, version: 2 }, /version/);
     refused({ ...good, extra: 1 }, /extra/);
-    refused({ ...good, partSize: 2 * PART_SIZE }, /partSize/);
+    refused({ ...good, partSize: 2 * LARGEST_PART }, /partSize/);
     refused({ ...good, parts: ['a'.repeat(64)] }, /1 parts, but 4097 bytes make 2/);
     refused({ ...good, parts: ['b'.repeat(64), 'zero'] }, /digest/);
     refused({ ...good, id: newId() }, /manifest of image/);

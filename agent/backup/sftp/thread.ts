@@ -24,23 +24,32 @@ export function openWriter(data: unknown, moved: Moved): RangeWriter {
   const { channel, path, name } = data as ObjectData;
   const link = blocking(channel, `writing ${name}`);
   const handle = openObject(link, path, OPEN.write);
-  const flying = new Map<number, number>(); // request id -> bytes
+  const flying = new Map<number, { bytes: number; of: number }>(); // by request id; `of`: which write it belongs to
+  let writes = 0;
   const acknowledge = (): void => {
     const packet = link.receive();
     const id = packet.readUInt32BE(1);
-    const bytes = flying.get(id);
-    if (bytes === undefined) throw broken('a reply to no request');
+    const request = flying.get(id);
+    if (request === undefined) throw broken('a reply to no request');
     flying.delete(id);
     link.expectOk(packet);
-    moved(bytes);
+    moved(request.bytes);
   };
   return {
     write: (offset, bytes) => {
+      const of = writes++;
       for (let at = 0; at < bytes.length; at += channel.maxWrite) {
         while (flying.size >= IN_FLIGHT) acknowledge();
         const piece = bytes.subarray(at, at + channel.maxWrite);
-        flying.set(link.send(TYPE.write, handle, uint64(offset + at), uint32(piece.length), piece), piece.length);
+        flying.set(link.send(TYPE.write, handle, uint64(offset + at), uint32(piece.length), piece), {
+          bytes: piece.length,
+          of,
+        });
       }
+    },
+    arrived: () => {
+      const [oldest] = flying.values(); // in the order sent; a later write has sent nothing before it
+      return oldest ? oldest.of : writes;
     },
     close: () => {
       while (flying.size > 0) acknowledge();

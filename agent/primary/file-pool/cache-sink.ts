@@ -39,7 +39,7 @@ export async function cacheSink(opened: OpenPool, taskId: string, image: CachedI
   const publish = async (): Promise<void> => {
     // the image took its time to arrive: the pool is opened anew
     using pool = await openPool(opened.base);
-    await inner.publish();
+    await inner.publish(image.parts);
     await inspectCopy(file, image);
     const { parts, partSize, ...described } = image;
     const meta: CacheMeta = { version: 1, ...described, createdAt: new Date().toISOString() };
