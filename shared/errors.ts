@@ -22,6 +22,13 @@ export const Problem = z
   .meta({ id: 'Problem', description: 'What was tried, what came back and what to do.' });
 export type Problem = z.infer<typeof Problem>;
 
+/** Characters of an error's words. Those of others get into them: files, programs, other services; a report must stay one that is taken. */
+const MOST = 4096;
+
+/** `text`, without its middle where it is too long: what was tried stands first, what came of it often last. */
+const shortened = (text: string): string =>
+  text.length <= MOST ? text : `${text.slice(0, MOST - 1000)} … ${text.slice(-990)}`.toWellFormed();
+
 /** The one error class: a stable code and a sentence on what was tried, on what, and what came back. */
 export class CisternError extends Error {
   override name = 'CisternError';
@@ -35,9 +42,9 @@ export class CisternError extends Error {
     detail: string,
     options?: { cause?: unknown; action?: string; replicas?: ReplicaFault[] | undefined },
   ) {
-    super(detail, { cause: options?.cause });
+    super(shortened(detail), { cause: options?.cause });
     this.code = code;
-    this.action = options?.action;
+    this.action = options?.action && shortened(options.action);
     this.replicas = options?.replicas;
   }
   get retryable(): boolean {

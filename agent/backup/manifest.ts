@@ -7,6 +7,8 @@ import { digestOfParts, LARGEST_PART, partCount, partRange, ZERO, type PartDiges
 /** No manifest is larger: 64 MiB tell the parts of some 15 TiB. */
 export const MANIFEST_LIMIT = 64 * 2 ** 20;
 
+const isPart = (part: unknown): boolean => part === ZERO || Sha256.safeParse(part).success;
+
 export const Manifest = z.strictObject({
   version: z.literal(1),
   id: Id,
@@ -14,7 +16,9 @@ export const Manifest = z.strictObject({
   size: Bytes.describe('of the image; of the stored object too, unless it is packed'),
   virtualSize: Bytes.describe('of the disk that a guest sees'),
   partSize: z.int().min(4096).max(LARGEST_PART).describe('bytes of every part but the last, which may be shorter'),
-  parts: z.array(z.union([Sha256, z.literal(ZERO)])).describe('SHA-256 of each part in order; "zero" for a part of zeros'),
+  parts: z
+    .custom<PartDigest[]>(parts => Array.isArray(parts) && parts.every(isPart), 'not all are a SHA-256 or "zero"') // one issue, however many are wrong
+    .describe('SHA-256 of each part in order; "zero" for a part of zeros'),
   packed: z.literal(true).optional().describe('parts of zeros are left out of the object; the others lie one behind the other'),
   digest: Sha256.describe('see digestOfParts'),
   createdAt: Time,

@@ -250,6 +250,17 @@ for (const [type, start] of Object.entries(backupTargets)) {
       await assert.rejects(readManifest(store, id), coded('MANIFEST_INVALID', /digest/));
     });
 
+    it('says shortly what is wrong with a manifest, however much is', async () => {
+      await publishImage(store, raw(id, 0), gatedSource(2 * PART, 2 * PART), calm);
+      const file = join(target.root, 'images', id, 'manifest.json');
+      const manifest = JSON.parse(await readFile(file, 'utf8')) as { parts: string[] };
+      const strangeKeys = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`strange${i}`, 0]));
+      for (const wrong of [{ parts: Array<string>(200_000).fill('none') }, strangeKeys]) {
+        await writeFile(file, JSON.stringify({ ...manifest, ...wrong }));
+        await assert.rejects(readManifest(store, id), coded('MANIFEST_INVALID', /^[^]{20,4096}$/));
+      }
+    });
+
     for (const path of ['../outside', '/etc/passwd', 'images/../../x', 'images//x', 'images/.partial-x', '']) {
       it(`refuses the object path "${path}"`, async () => {
         await assert.rejects(store.source(path), coded('BAD_REQUEST'));

@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { z } from 'zod';
 import { routes } from '../../shared/contract/route.ts';
+import { CisternError, type Problem, toProblem } from '../../shared/errors.ts';
 import { createClient } from '../../shared/http/client.ts';
 
 const table = routes({
@@ -23,10 +24,12 @@ describe('the HTTP client', () => {
   let server: Server;
   const sockets: Socket[] = [];
   let asked = 0;
+  let problem: Problem | undefined;
   before(async () => {
     server = createServer((req, res) => {
       req.resume();
-      res.setHeader('Content-Type', 'application/json').end(JSON.stringify({ n: ++asked }));
+      if (problem) res.statusCode = problem.status;
+      res.setHeader('Content-Type', 'application/json').end(JSON.stringify(problem ?? { n: ++asked }));
     });
     server.on('connection', socket => sockets.push(socket));
     await once(server.listen(0, '127.0.0.1'), 'listening');
@@ -50,6 +53,21 @@ describe('the HTTP client', () => {
       unreachable: 'HOST_UNREACHABLE',
     });
     await assert.rejects(client.ping({ body: {} }), /ECONNRESET|EPIPE|socket hang up/);
+    client.close();
+  });
+
+  it('keeps both ends of what a service says without end', async () => {
+    problem = {
+      ...toProblem(new CisternError('BUSY', 'x')),
+      detail: `first ${'x'.repeat(2 ** 20)} last`,
+      action: 'y'.repeat(2 ** 20),
+    };
+    const client = createClient(table, { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+    await assert.rejects(client.ping({ body: {} }), (error: CisternError) => {
+      assert.match(error.message, /^first x{3000,}[^]*x last$/);
+      assert.ok(error.message.length <= 4096 && error.action!.length <= 4096);
+      return true;
+    });
     client.close();
   });
 });
