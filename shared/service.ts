@@ -35,6 +35,7 @@ export async function serve(
   server.maxConnections = LIMITS.connections;
   // an upload may take hours; who receives it watches that bytes come in
   server.requestTimeout = 0;
+  server.timeout = LIMITS.silentMs;
   // longer than clients keep a connection that they do not use, so that they close it, and no request meets a closing one
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   // a burst of as many as may be connected is not dropped while they are taken up; the kernel's limit is net.core.somaxconn

@@ -14,6 +14,10 @@ export const LIMITS = {
   connections: 4096,
   /** Requests under way at once, event streams and held answers included; more are asked to come back. */
   requests: 2048,
+  /** Of these on one connection. Clients send the next one once they have the answer; who does not is out for memory. */
+  pipelined: 16,
+  /** A connection on which no byte moves for so long is closed, answers that nobody reads included; an answer is held for a minute at most. */
+  silentMs: 150_000,
   /** How often connections are looked at for those that are too slow, in milliseconds. */
   lookMs: 1000,
 };
@@ -25,10 +29,16 @@ export const serverOptions = {
   connectionsCheckingInterval: LIMITS.lookMs,
 };
 
-/** `app` for at most so many requests at once. `/healthz` is always answered: who watches must not take busy for dead. */
+/** `app` for at most so many requests at once, and few of one connection: that is cut where more come. `/healthz` is always answered: who watches must not take busy for dead. */
 export function withLimits(app: RequestListener, most = LIMITS.requests): RequestListener {
   let open = 0;
+  const ofSocket = new WeakMap<Socket, number>();
   return (req, res) => {
+    const { socket } = req;
+    const others = ofSocket.get(socket) ?? 0;
+    if (others >= LIMITS.pipelined) return void socket.destroy();
+    ofSocket.set(socket, others + 1);
+    res.once('close', () => ofSocket.set(socket, ofSocket.get(socket)! - 1));
     if (open >= most && req.url !== '/healthz')
       return refuse(res, new CisternError('BUSY', `${open} requests are under way already, which is as many as may be`));
     open++;

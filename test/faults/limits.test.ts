@@ -1,6 +1,7 @@
 /** Clients that are slow, silent, huge or many: the services go on answering, and give back what such clients took. */
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { LIMITS } from '../../shared/http/limits.ts';
@@ -23,6 +24,8 @@ describe('rude clients', () => {
     ['controller', house.cistern.controller, '/api/v1/hosts'],
     ['agent', house.cistern.agents[0]!, '/v1/facts'],
   ];
+  const memory = (service: Service): number =>
+    Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${service.pid}/status`, 'utf8'))![1]) * 1024;
   const descriptors = (service: Service): number => readdirSync(`/proc/${service.pid}/fd`).length;
 
   /** Opens a connection, says `text`, and collects what comes back until the service closes it. */
@@ -117,6 +120,23 @@ describe('rude clients', () => {
     const flood = Array.from({ length: 2000 }, () => speak(service, 'G'));
     assert.equal((await ask(service, 'GET', path)).status, 200, 'not answered beside the flood');
     await Promise.all(flood.map(one => one.closed));
+  });
+
+  survives('who asks a thousand things at once without a token, and reads no answer, is cut', async service => {
+    const path = service === house.cistern.controller ? '/docs' : '/metrics';
+    const before = memory(service);
+    const rude = Array.from({ length: 20 }, () => {
+      const one = speak(service, `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(1000));
+      one.socket.pause();
+      return one;
+    });
+    await Promise.all(rude.map(one => once(one.socket, 'ready')));
+    assert.equal((await ask(service, 'GET', '/healthz')).status, 200);
+    const taken = memory(service) - before;
+    assert.ok(taken < 100 * 2 ** 20, `${Math.round(taken / 2 ** 20)} MiB are held for who reads nothing`);
+    for (const { socket } of rude) socket.resume();
+    for (const answer of await Promise.all(rude.map(one => one.closed)))
+      assert.ok(answer.split('HTTP/1.1 200').length <= 17, 'more were answered than may be under way at once');
   });
 
   survives('clients that go away in the middle leave nothing', async (service, path) => {
