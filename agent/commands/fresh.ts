@@ -42,7 +42,8 @@ export async function makeFresh(options: Fresh, ctx: TaskContext): Promise<void>
       target,
       targetFormat: format,
       compress,
-      virtualSize,
+      // a disk of others takes no more time than what it may become: one that shows the same zeros for ever takes none of that
+      virtualSize: Math.min(virtualSize, untrusted?.maxBytes ?? Infinity),
       ...(untrusted && { untrusted: true, maxFileSize: largest(format, virtualSize, untrusted.maxBytes) }),
       signal: AbortSignal.any([ctx.signal, tooMuch.signal]),
       progress: (done, total) => ctx.progress(stage, done, total, 'percent'),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { copyFile, mkdir, readdir, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import type { CommandInput, CommandOutput } from '../../shared/commands/index.ts';
 import { newId } from '../../shared/id.ts';
 import { type ImageServer, startImageServer } from '../servers/http-image-server.ts';
@@ -11,6 +11,40 @@ type Input = CommandInput<'image.import'>;
 
 /** So many frames of 64 MiB of zeros, a few KiB each. */
 const manyFrames = (count: number): Buffer => Buffer.concat(Array<Buffer>(count).fill(zstdCompressSync(Buffer.alloc(64 * MiB))));
+
+/** A qcow2 of 512 GiB, all of whose 2 MiB clusters are one and the same, which packs 2 MiB of zeros. */
+function endless(): Buffer {
+  const cluster = 2 * MiB;
+  const image = Buffer.alloc(6 * cluster);
+  const packed = deflateRawSync(Buffer.alloc(cluster), { level: 9, windowBits: 12 });
+  const at = { refcounts: cluster, block: 2 * cluster, l1: 3 * cluster, l2: 4 * cluster, data: 5 * cluster };
+  image.write('QFI\xfb', 'latin1');
+  [3, 0, 0, 0, 21].forEach((word, i) => image.writeUInt32BE(word, 4 + 4 * i));
+  image.writeBigUInt64BE(BigInt(512 * 2 ** 30), 24);
+  image.writeUInt32BE(1, 36);
+  image.writeBigUInt64BE(BigInt(at.l1), 40);
+  image.writeBigUInt64BE(BigInt(at.refcounts), 48);
+  image.writeUInt32BE(1, 56);
+  [4, 104].forEach((word, i) => image.writeUInt32BE(word, 96 + 4 * i));
+  image.writeBigUInt64BE(BigInt(at.block), at.refcounts);
+  for (let i = 0; i < 6; i++) image.writeUInt16BE(1, at.block + 2 * i);
+  image.writeBigUInt64BE(BigInt(at.l2), at.l1);
+  const entry = Buffer.alloc(8);
+  entry.writeBigUInt64BE((1n << 62n) | (BigInt(Math.ceil(packed.length / 512) - 1) << 49n) | BigInt(at.data));
+  image.fill(entry, at.l2, at.data);
+  packed.copy(image, at.data);
+  return image;
+}
+
+/** How much CPU time the qemu-img may take that now converts below a folder. */
+async function cpuSeconds(base: string): Promise<number> {
+  for (const pid of (await readdir('/proc')).filter(name => /^\d+$/.test(name))) {
+    const argv = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
+    if (argv[0] === 'qemu-img' && argv[1] === 'convert' && argv.some(word => word.includes(base)))
+      return Number(/Max cpu time +(\d+)/.exec(await readFile(`/proc/${pid}/limits`, 'utf8'))?.[1]);
+  }
+  throw new Error('no qemu-img converts');
+}
 
 describe('image.import', function () {
   this.timeout(60_000);
@@ -216,6 +250,26 @@ describe('image.import', function () {
           await careful[Symbol.asyncDispose]();
         }
       });
+
+    it('a small image that shows the same zeros for ever gets no more time than what it may become would take', async () => {
+      const careful = await startHost({ maxExpansion: 10 });
+      try {
+        await writeFile(join(files, 'endless.qcow2.gz'), gzipSync(endless()));
+        const abort = new AbortController();
+        let seconds: Promise<number> | undefined;
+        const importing = careful.run('image.import', wish({ source: url('endless.qcow2.gz') }), {
+          signal: abort.signal,
+          progress: stage => {
+            if (stage === 'convert') seconds ??= cpuSeconds(careful.base).finally(() => abort.abort());
+          },
+        });
+        await assert.rejects(importing, (error: Error) => error.name === 'AbortError' || code('CANCELLED')(error));
+        assert.equal(await seconds, 300 + 2 ** 30 / (4 * MiB));
+        await nothingIn(store);
+      } finally {
+        await careful[Symbol.asyncDispose]();
+      }
+    });
 
     it('an address inside, unless it is allowed', async () => {
       const outside = await startHost({ importAllow: [] });
