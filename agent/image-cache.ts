@@ -157,7 +157,7 @@ export function refuseOther(image: Image, { format, digest }: Manifest, storeId:
 }
 
 /** One error that tells every replica's; retryable where one of them is. */
-function allFailed(image: Image, faults: ReplicaFault[], first: unknown): unknown {
+export function allFailed(image: { id: string }, faults: ReplicaFault[], first: unknown): unknown {
   const codes = faults.map(fault => fault.code as ErrorCode);
   const code = codes.find(one => ERRORS[one].retryable) ?? codes[0] ?? 'OBJECT_MISSING';
   const told = faults.map(({ storeId, code: its, detail }) => `from ${storeId}: ${its}: ${detail}`);
@@ -168,5 +168,5 @@ function allFailed(image: Image, faults: ReplicaFault[], first: unknown): unknow
   return new CisternError(code, detail, { cause: first, replicas: faults });
 }
 
-const isCancel = (error: unknown): boolean =>
+export const isCancel = (error: unknown): boolean =>
   (error instanceof CisternError && error.code === 'CANCELLED') || (error instanceof Error && error.name === 'AbortError');

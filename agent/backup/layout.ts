@@ -11,6 +11,10 @@ import type { BackupStore } from './driver.ts';
 import { makeManifest, MANIFEST_LIMIT, offsetsOf, parseManifest, storedSize, writeManifest, type Manifest } from './manifest.ts';
 
 export type MoveOptions = Pick<TransferOptions, 'streams' | 'stallSeconds' | 'signal' | 'progress' | 'partSize'>;
+/** What is published: also the name and media that the manifest is to tell. */
+export type NewImage = Pick<Manifest, 'id' | 'name' | 'media' | 'format' | 'virtualSize'>;
+/** `parts`: what they are known to be; others are refused, and zeros not even read. */
+type Publishing = MoveOptions & Pick<TransferOptions, 'parts'>;
 export interface Moved {
   manifest: Manifest;
   summary: z.output<typeof TransferSummary>;
@@ -24,12 +28,7 @@ const objectOf = (image: { id: string; format: ImageFormat }): string => `${fold
  * Uploads an image with its manifest: all of it, or nothing that shows. An earlier attempt under this id that was cut short is taken up,
  * so an id belongs to one upload at a time (the controller's locks see to that).
  */
-export async function publishImage(
-  store: BackupStore,
-  image: { id: string; format: ImageFormat; virtualSize: number },
-  source: Source,
-  options: MoveOptions,
-): Promise<Moved> {
+export async function publishImage(store: BackupStore, image: NewImage, source: Source, options: Publishing): Promise<Moved> {
   try {
     return await publishOnce(store, image, source, options);
   } catch (error) {
@@ -38,20 +37,15 @@ export async function publishImage(
   }
 }
 
-async function publishOnce(
-  store: BackupStore,
-  image: { id: string; format: ImageFormat; virtualSize: number },
-  source: Source,
-  options: MoveOptions,
-): Promise<Moved> {
+async function publishOnce(store: BackupStore, image: NewImage, source: Source, options: Publishing): Promise<Moved> {
   const partSize = options.partSize ?? partSizeFor(source.size, store.limits?.parts);
   refuseLarger(store, source, partSize);
-  const { id, format, virtualSize } = image;
+  const { id } = image;
   await store.remove(folderOf(id));
   try {
     const sink = await store.sink(objectOf(image), source.size, partSize);
     const { parts, summary } = await transfer({ ...options, ...fewer(options.streams, partSize), partSize, source, sink });
-    const manifest = makeManifest({ id, format, virtualSize }, source.size, parts, partSize, sink.packs === true);
+    const manifest = makeManifest(image, source.size, parts, partSize, sink.packs === true);
     await store.write(manifestOf(id), writeManifest(manifest));
     options.signal.throwIfAborted();
     return { manifest, summary };
@@ -102,6 +96,25 @@ export async function fetchImage(
   const { parts, partSize } = manifest;
   const { summary } = await transfer({ ...options, ...fewer(options.streams, partSize), source, sink: into, parts, partSize });
   return { manifest, summary };
+}
+
+/**
+ * Copies an image from one backup storage to another, part by part as its manifest tells them, once `check` has taken that manifest.
+ * What lies at the destination is replaced. DIGEST_MISMATCH, MANIFEST_INVALID or OBJECT_MISSING where the source is not sound.
+ */
+export async function copyImage(
+  from: BackupStore,
+  to: BackupStore,
+  image: Pick<NewImage, 'id' | 'name' | 'media'>,
+  check: (manifest: Manifest) => void,
+  options: Omit<MoveOptions, 'partSize'>,
+): Promise<Moved> {
+  const manifest = await readManifest(from, image.id);
+  check(manifest);
+  const source = asImage(await from.source(objectOf(manifest)), manifest);
+  const { format, virtualSize, partSize, parts } = manifest;
+  const named = { name: image.name ?? manifest.name, media: image.media ?? manifest.media };
+  return publishImage(to, { id: image.id, ...named, format, virtualSize }, source, { ...options, partSize, parts });
 }
 
 /** An object as the image that its manifest describes. DIGEST_MISMATCH where it has another size. */

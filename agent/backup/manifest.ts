@@ -1,7 +1,7 @@
 /** The small JSON beside every object in backup storage. What it says is what a download is checked against. */
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
-import { Bytes, Id, ImageFormat, Sha256, Time } from '../../shared/model.ts';
+import { Bytes, Id, ImageFormat, Media, Name, Sha256, Time } from '../../shared/model.ts';
 import { digestOfParts, LARGEST_PART, partCount, partRange, ZERO, type PartDigest } from '../transfer/parts.ts';
 
 /** No manifest is larger: 64 MiB tell the parts of some 15 TiB. */
@@ -12,6 +12,8 @@ const isPart = (part: unknown): boolean => part === ZERO || Sha256.safeParse(par
 export const Manifest = z.strictObject({
   version: z.literal(1),
   id: Id,
+  name: Name.optional().describe('that it had when it was published'),
+  media: Media.optional(),
   format: ImageFormat,
   size: Bytes.describe('of the image; of the stored object too, unless it is packed'),
   virtualSize: Bytes.describe('of the disk that a guest sees'),
@@ -27,7 +29,7 @@ export type Manifest = z.output<typeof Manifest>;
 
 /** The manifest of an object that has been moved. */
 export function makeManifest(
-  image: { id: string; format: Manifest['format']; virtualSize: number },
+  image: Pick<Manifest, 'id' | 'name' | 'media' | 'format' | 'virtualSize'>,
   size: number,
   parts: readonly PartDigest[],
   partSize: number,

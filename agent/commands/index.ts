@@ -2,6 +2,7 @@ import { evictImage } from './cache-evict.ts';
 import { fillImageCache } from './cache-fill.ts';
 import { verifyCache } from './cache-verify.ts';
 import type { Handlers } from './handler.ts';
+import { copyReplica } from './image-copy.ts';
 import { importImage } from './image-import.ts';
 import { removeReplica } from './image-remove.ts';
 import { verifyReplica } from './image-verify.ts';
@@ -32,6 +33,7 @@ export const handlers: Handlers = {
   'store.connect': connectStore,
   'store.scan': scanStore,
   'image.verify': verifyReplica,
+  'image.copy': copyReplica,
   'image.remove': removeReplica,
   'image.import': importImage,
   'volume.create': createVolumes,

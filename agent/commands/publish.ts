@@ -1,5 +1,5 @@
 import type { CommandOutput } from '../../shared/commands/index.ts';
-import type { ImageRef, StoreRef } from '../../shared/commands/refs.ts';
+import type { NewImageRef, StoreRef } from '../../shared/commands/refs.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { BackupStore } from '../backup/driver.ts';
 import { publishImage, removeImage } from '../backup/layout.ts';
@@ -12,7 +12,7 @@ type Published = CommandOutput<'volume.upload'>;
 /** Publishes a file as an image on all of the stores, or on none: what is published already goes again when a later store fails. */
 export async function publishToAll(
   path: string,
-  image: ImageRef & { virtualSize: number },
+  image: NewImageRef & { virtualSize: number },
   refs: StoreRef[],
   ctx: TaskContext,
 ): Promise<Published> {

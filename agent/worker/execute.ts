@@ -33,6 +33,7 @@ const HEAVY: ReadonlySet<CommandKind> = new Set<CommandKind>([
   'cache.fill',
   'cache.verify',
   'image.verify',
+  'image.copy',
   'volume.upload',
 ]);
 const HEAVY_AT_ONCE = 4;

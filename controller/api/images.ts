@@ -4,12 +4,23 @@ import { derivedId } from '../../shared/id.ts';
 import { claimName, findBackupStorage, findImage } from '../db/find.ts';
 import { deleteImage } from '../workflows/image-delete.ts';
 import { IMPORT_STEP, importImage, type ImportPlan } from '../workflows/image-import.ts';
+import { deleteReplica } from '../workflows/image-replica-delete.ts';
+import { replicateImage } from '../workflows/image-replicate.ts';
 import { verifyImage } from '../workflows/verify.ts';
 import { type Api, closed, type Handlers, startOperation } from './api.ts';
 import { pageOf } from './paging.ts';
 import { toImages } from './views.ts';
 
-type Keys = 'listImages' | 'getImage' | 'importImage' | 'uploadImage' | 'renameImage' | 'verifyImage' | 'deleteImage';
+type Keys =
+  | 'listImages'
+  | 'getImage'
+  | 'importImage'
+  | 'uploadImage'
+  | 'renameImage'
+  | 'verifyImage'
+  | 'replicateImage'
+  | 'deleteReplica'
+  | 'deleteImage';
 
 /** How long an upload waits for its import to have begun on the host. */
 const BEGIN_SECONDS = 15;
@@ -90,6 +101,8 @@ export function imageHandlers(api: Api): Handlers<Keys> {
         return (await toImages(trx, [{ ...image, name: body.name }]))[0]!;
       }),
     verifyImage: ({ params }, context) => startOperation(api, verifyImage, params, context),
+    replicateImage: ({ params, body }, context) => startOperation(api, replicateImage, { ...params, ...body }, context),
+    deleteReplica: ({ params }, context) => startOperation(api, deleteReplica, params, context),
     deleteImage: ({ params }, context) => startOperation(api, deleteImage, params, context),
   };
 }

@@ -96,9 +96,15 @@ function findTransfers(value: unknown, depth: number): TransferSummary[] {
   return parsed.success ? [parsed.data] : Object.values(value).flatMap(inner => findTransfers(inner, depth + 1));
 }
 
-/** One transfer in a line: lane, streams, parts, bytes and rate. */
-export function describeTransfer({ lane, streams, parts, zeroParts, bytes, moved, seconds }: TransferSummary): string {
+/** One transfer in a line: lane, streams, parts, bytes and rate; what an earlier attempt had brought, and retries, where there were any. */
+export function describeTransfer(transfer: TransferSummary): string {
+  const { lane, streams, parts, zeroParts, zeroBytes, bytes, resumed, moved, retries, seconds } = transfer;
+  const took = seconds < 10 ? `${seconds.toFixed(1)}s` : formatSpan(seconds);
   const rate = seconds > 0 ? `, ${formatBytes(bytes / seconds)}/s` : '';
-  const zeros = zeroParts > 0 ? ` (${zeroParts} of zeros not moved)` : '';
-  return `${lane}, ${streams} ${streams === 1 ? 'stream' : 'streams'}, ${parts} ${parts === 1 ? 'part' : 'parts'}${zeros}, ${formatBytes(moved)} of ${formatBytes(bytes)} moved in ${seconds < 10 ? `${seconds.toFixed(1)}s` : formatSpan(seconds)}${rate}`;
+  const zeros = zeroParts > 0 ? ` (${zeroParts} of zeros, ${formatBytes(zeroBytes)})` : '';
+  const before = resumed > 0 ? `, ${formatBytes(resumed)} were there from before` : '';
+  const again = retries > 0 ? `, ${count(retries, 'retry', 'retries')}` : '';
+  return `${lane}, ${count(streams, 'stream')}, ${count(parts, 'part')}${zeros}${before}, ${formatBytes(moved)} of ${formatBytes(bytes)} moved in ${took}${rate}${again}`;
 }
+
+const count = (n: number, one: string, more = `${one}s`): string => `${n} ${n === 1 ? one : more}`;

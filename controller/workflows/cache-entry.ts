@@ -8,6 +8,7 @@ import type { Services } from '../services.ts';
 import { hasReserved, type PoolKey, reserve } from '../policy/capacity.ts';
 import { cacheStatus, isCached } from '../policy/placement.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
+import { sourceStores } from './image-sources.ts';
 import { whereEntry } from './cache-rows.ts';
 import { markCacheDamaged, markFaults, markReplica } from './damage.ts';
 
@@ -87,26 +88,14 @@ export async function ensureCached(op: Run, imageId: string, pool: PoolKey, work
   });
 }
 
-/** What `cache.fill` needs. Replicas that are damaged, as far as is known, come last: each part is verified, so trying them does no harm. */
+/** What `cache.fill` needs. */
 async function fillInput(services: Services, imageId: string, pool: PoolKey): Promise<CommandInput<'cache.fill'>> {
   const image = await findImage(services.db.read, imageId);
-  const replicas = await services.db.read
-    .selectFrom('replicas')
-    .innerJoin('backup_storages', 'backup_storages.id', 'replicas.backup_storage_id')
-    .select('backup_storages.id')
-    .where('image_id', '=', imageId)
-    .where('replicas.status', 'in', ['ready', 'damaged'])
-    .where('backup_storages.state', '<>', 'disabled')
-    .orderBy('replicas.status', 'desc')
-    // those that answered last time first
-    .orderBy('backup_storages.status')
-    .execute();
-  if (replicas.length === 0 || image.digest === null)
-    throw new CisternError('NO_STORAGE', `image ${image.name} has no replica on a backup storage that is enabled`);
+  const stores = await sourceStores(services.db.read, image);
   return {
     pool: await poolRef(services, pool.storageId),
-    image: { id: imageId, format: image.format, digest: image.digest },
-    stores: await Promise.all(replicas.map(replica => storeRef(services, replica.id))),
+    image: { id: imageId, format: image.format, digest: image.digest! },
+    stores: await Promise.all(stores.map(id => storeRef(services, id))),
   };
 }
 

@@ -4,7 +4,7 @@ import { findBackupStorage } from '../db/find.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { anyHost } from '../policy/placement.ts';
 import { chooseStores, storeRef } from '../fleet/refs.ts';
-import { claimImage, finishImage, undoImage } from './image-rows.ts';
+import { claimImage, finishImage, newImageRef, undoImage } from './image-rows.ts';
 
 type Source =
   { type: 'url'; url: string } | { type: 'upload'; size?: number } | { type: 'object'; backupStorage: string; path: string };
@@ -66,7 +66,7 @@ export const importImage: Workflow<ImportRequest, ImportPlan> = {
     const { services } = op;
     undoImage(op, plan);
     const input = async (): Promise<CommandInput<'image.import'>> => ({
-      image: { id: plan.imageId, format: plan.format },
+      image: await newImageRef(services, plan.imageId),
       source:
         plan.source.type === 'object'
           ? { type: 'object', store: await storeRef(services, plan.source.backupStorage), path: plan.source.path }

@@ -2,7 +2,9 @@ import type { CommandOutput } from '../../shared/commands/index.ts';
 import { newId } from '../../shared/id.ts';
 import type { ImageFormat, Media } from '../../shared/model.ts';
 import type { Trx } from '../db/database.ts';
-import { claimName } from '../db/find.ts';
+import { claimName, findImage } from '../db/find.ts';
+import type { NewImageRef } from '../../shared/commands/refs.ts';
+import type { Services } from '../services.ts';
 import { discard } from '../operations/garbage.ts';
 import type { Run } from '../operations/workflow.ts';
 
@@ -31,6 +33,12 @@ export async function claimImage(
   for (const backup_storage_id of storeIds)
     await trx.insertInto('replicas').values({ image_id: id, backup_storage_id, status: 'creating', created_at }).execute();
   return id;
+}
+
+/** An image as an agent publishes it. */
+export async function newImageRef({ db }: Services, imageId: string): Promise<NewImageRef> {
+  const { id, format, name, media } = await findImage(db.read, imageId);
+  return { id, format, name, media };
 }
 
 /** Said before an image is made: how to take back its rows and whatever came to lie on its backup storages. */

@@ -4,6 +4,8 @@ import { addToCache, evictFromCache } from './cache.ts';
 import { addHost, reconnectHost, removeHost } from './host.ts';
 import { deleteImage } from './image-delete.ts';
 import { resumeController } from './controller-resume.ts';
+import { deleteReplica } from './image-replica-delete.ts';
+import { replicateImage } from './image-replicate.ts';
 import { importImage } from './image-import.ts';
 import { uploadVolume } from './volume-upload.ts';
 import { addPrimaryStorage, refreshPrimaryStorage } from './primary-storage.ts';
@@ -34,6 +36,8 @@ export const WORKFLOWS = [
   verifyImage,
   importImage,
   deleteImage,
+  replicateImage,
+  deleteReplica,
   createVolumes,
   resizeVolume,
   deleteVolumes,

@@ -1,5 +1,6 @@
 import { CisternError, type ErrorCode, ERRORS, type ReplicaFault } from '../../shared/errors.ts';
-import { findImage, findPrimaryStorage } from '../db/find.ts';
+import type { Reader } from '../db/database.ts';
+import { findBackupStorage, findImage, findPrimaryStorage } from '../db/find.ts';
 import { poolRef, storeRef } from '../fleet/refs.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { anyHost } from '../policy/placement.ts';
@@ -109,9 +110,9 @@ export const verifyImage: Workflow<{ ref: string }, { imageId: string; hostId: s
     if (faults.length > 0) {
       await op.tx('note the damage', trx => markFaults(trx, services, imageId, faults));
       const code = faults[0]!.code as ErrorCode;
-      throw new CisternError(code, faults.map(fault => `${fault.storeId}: ${fault.detail}`).join('; '), {
+      throw new CisternError(code, await tellFaults(services.db.read, faults), {
         action: isOfObject(code)
-          ? 'Use another replica; a damaged one is left as it is, for you to look at.'
+          ? `Use another replica, and mend this one from it: cistern image replicate ${image.name} --to BACKUP_STORAGE.`
           : ERRORS[code].action,
         replicas: faults,
       });
@@ -119,3 +120,10 @@ export const verifyImage: Workflow<{ ref: string }, { imageId: string; hostId: s
     op.finish({ imageId, replicas: storeIds.length });
   },
 };
+
+/** Each fault with the name of its backup storage. */
+async function tellFaults(db: Reader, faults: ReplicaFault[]): Promise<string> {
+  const told: string[] = [];
+  for (const { storeId, detail } of faults) told.push(`${(await findBackupStorage(db, storeId)).name}: ${detail}`);
+  return told.join('; ');
+}

@@ -5,7 +5,7 @@ import { workerFor } from '../policy/placement.ts';
 import { chooseStores, poolRef, storeRef } from '../fleet/refs.ts';
 import { onSoundImage } from './cache-entry.ts';
 import { claimVolume } from './volume.ts';
-import { claimImage, finishImage, undoImage } from './image-rows.ts';
+import { claimImage, finishImage, newImageRef, undoImage } from './image-rows.ts';
 
 interface UploadRequest {
   ref: string;
@@ -71,7 +71,7 @@ export const uploadVolume: Workflow<UploadRequest, UploadPlan> = {
         pool: await poolRef(op.services, plan.storageId),
         volumeId: plan.volumeId,
         layerId: plan.layerId,
-        image: { id: plan.imageId, format: plan.format },
+        image: await newImageRef(op.services, plan.imageId),
         compress: plan.compress,
         stores: await Promise.all(plan.storeIds.map(id => storeRef(op.services, id))),
       })),

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Bytes, Id, Sha256, SourceFormat } from '../model.ts';
 import { command } from './command.ts';
-import { ImageRef, StoreRef, TransferSummary } from './refs.ts';
+import { NewImageRef, StoreRef, TransferSummary } from './refs.ts';
 
 /** Where an image comes from. An `upload` arrives as the body of `PUT /v1/tasks/:id/input`. */
 export const ImportSource = z.discriminatedUnion('type', [
@@ -29,7 +29,7 @@ export const imageCommands = [
     kind: 'image.import',
     summary: 'Takes an image in, judges its header, converts it to a fresh file and publishes it on backup storages',
     input: z.strictObject({
-      image: ImageRef,
+      image: NewImageRef,
       source: ImportSource,
       sourceFormat: SourceFormat.nullable().describe(
         'null: whatever the header says; raw without a partition table must be declared',

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DriverConfig, Id, ImageFormat } from '../model.ts';
+import { DriverConfig, Id, ImageFormat, Media, Name } from '../model.ts';
 
 /** A primary storage as an agent needs it: every command carries it whole, so an agent keeps no copy of the configuration. */
 export const PoolRef = z.strictObject({ id: Id, type: z.string(), config: DriverConfig });
@@ -11,6 +11,10 @@ export type StoreRef = z.infer<typeof StoreRef>;
 
 export const ImageRef = z.strictObject({ id: Id, format: ImageFormat });
 export type ImageRef = z.infer<typeof ImageRef>;
+
+/** An image to publish: its manifest tells name and media, for the day on which nothing else knows them. */
+export const NewImageRef = ImageRef.extend({ name: Name.optional(), media: Media.optional() });
+export type NewImageRef = z.infer<typeof NewImageRef>;
 
 /** How bytes went: what `cistern operation show` prints of a transfer. */
 export const TransferSummary = z.object({

@@ -1,7 +1,8 @@
 import { z } from 'zod';
+import { ReplicaFault } from '../errors.ts';
 import { Bytes, Capacity, Id, ImageFormat, Sha256, Time } from '../model.ts';
 import { command } from './command.ts';
-import { ImageRef, StoreRef } from './refs.ts';
+import { ImageRef, NewImageRef, StoreRef, TransferSummary } from './refs.ts';
 
 /** An image as it lies on a backup storage. */
 export const FoundImage = z.object({
@@ -34,6 +35,20 @@ export const replicaCommands = [
     summary: 'Reads an image on a backup storage and compares each part with its manifest; changes nothing',
     input: z.strictObject({ store: StoreRef, image: ImageRef, digest: Sha256 }),
     output: z.object({ parts: z.int(), bytes: Bytes }),
+  }),
+  command({
+    kind: 'image.copy',
+    summary: 'Copies an image to another backup storage, each part verified on the way; what lies there is replaced',
+    input: z.strictObject({
+      image: NewImageRef.extend({ digest: Sha256.describe('as it was published: a replica with another one is refused') }),
+      from: z.array(StoreRef).min(1).describe('replicas, tried in this order'),
+      to: StoreRef,
+    }),
+    output: z.object({
+      storeId: Id.describe('the replica that it came from'),
+      faults: z.array(ReplicaFault).describe('replicas that were tried in vain before one was good'),
+      transfer: TransferSummary,
+    }),
   }),
   command({
     kind: 'image.remove',

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { Bytes, Id, ImageFormat, Sha256 } from '../model.ts';
 import { command } from './command.ts';
 import { Published } from './image.ts';
-import { ImageRef, PoolRef, StoreRef } from './refs.ts';
+import { NewImageRef, PoolRef, StoreRef } from './refs.ts';
 
 export const volumeCommands = [
   command({
@@ -62,7 +62,7 @@ export const volumeCommands = [
       pool: PoolRef,
       volumeId: Id,
       layerId: Id,
-      image: ImageRef,
+      image: NewImageRef,
       compress: z.boolean(),
       stores: z.array(StoreRef).min(1),
     }),

@@ -166,6 +166,8 @@ describe('cistern: commands', () => {
     ['uploadImage', ['image', 'import', 'mine', '--file', tokenFile], { params: { ref: ids.image } }],
     ['renameImage', ['image', 'rename', 'debian12', 'debian13'], { body: { name: 'debian13' } }],
     ['verifyImage', ['image', 'verify', 'debian12']],
+    ['replicateImage', ['image', 'replicate', 'debian12', '--to', 'vault', '--to', 'shelf', '--host', 'kvm1'], { params: { ref: 'debian12' }, body: { backupStorages: ['vault', 'shelf'], host: 'kvm1' } }], // prettier-ignore
+    ['deleteReplica', ['image', 'replica', 'delete', 'debian12', 'vault'], { params: { ref: 'debian12', store: 'vault' } }],
     ['deleteImage', ['image', 'delete', 'debian12']],
     ['listCache', ['image', 'cache', 'list', '--primary-storage', 'fast'], { query: { limit: 1000, primaryStorage: 'fast' } }],
     ['addToCache', ['image', 'cache', 'add', 'debian12', '--primary-storage', 'fast'], { body: { image: 'debian12', primaryStorage: 'fast' } }], // prettier-ignore

@@ -56,7 +56,7 @@ describe('cistern: shell completion', () => {
       ['volume', 'create', 'x', '--size', ''],
     ]);
     assert.deepEqual(nouns, ['image']);
-    assert.deepEqual(verbs, ['list', 'show', 'import', 'rename', 'verify', 'delete', 'cache']);
+    assert.deepEqual(verbs, ['list', 'show', 'import', 'rename', 'verify', 'delete', 'replicate', 'replica', 'cache']);
     assert.deepEqual(deeper, ['list', 'add', 'verify', 'evict']);
     assert.deepEqual(options, ['--kind']);
     assert.deepEqual(words, ['root', 'data']);

@@ -75,6 +75,8 @@ export async function startTestController(replace: Partial<Handlers> = {}): Prom
     importImage: ({ body }) => (body.source.type === 'upload' ? running() : operation()),
     renameImage: () => samples.image,
     verifyImage: () => operation(),
+    replicateImage: () => operation(),
+    deleteReplica: () => operation(),
     deleteImage: () => operation(),
     uploadImage: async (_input, { req }) => {
       const received = Buffer.concat((await req.toArray()) as Buffer[]).length;

@@ -11,7 +11,18 @@ const progress = (stage: string, done: number): Partial<Operation> => ({
 });
 const command = ['image', 'import', 'debian12', '--url', 'http://example.org/d.qcow2'];
 const failure = new CisternError('IMAGE_BACKING_FILE', 'debian12: the header names "base.qcow2"');
-const transfer = { lane: 'ranges', streams: 4, parts: 128, zeroParts: 64, bytes: 2 ** 30, moved: 2 ** 29, seconds: 2 };
+const transfer = {
+  lane: 'ranges',
+  streams: 4,
+  parts: 128,
+  zeroParts: 64,
+  bytes: 2 ** 30,
+  zeroBytes: 2 ** 29,
+  resumed: 2 ** 28,
+  moved: 2 ** 28,
+  retries: 1,
+  seconds: 2,
+};
 
 /** An import whose operation stays running until `end` is called; cancelling ends it. */
 async function startLongWork() {
@@ -54,7 +65,7 @@ describe('cistern: following an operation', () => {
     );
     assert.equal(
       stdout,
-      `image.import debian12 succeeded in 12s\n  image     ${ids.image}\n  size      512.0 MiB\n  digest    abc\n  transfer  ranges, 4 streams, 128 parts (64 of zeros not moved), 512.0 MiB of 1.0 GiB moved in 2.0s, 512.0 MiB/s\n`,
+      `image.import debian12 succeeded in 12s\n  image     ${ids.image}\n  size      512.0 MiB\n  digest    abc\n  transfer  ranges, 4 streams, 128 parts (64 of zeros, 512.0 MiB), 256.0 MiB were there from before, 256.0 MiB of 1.0 GiB moved in 2.0s, 512.0 MiB/s, 1 retry\n`,
     );
   });
 

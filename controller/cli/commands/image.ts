@@ -8,6 +8,7 @@ import type { Column } from '../table.ts';
 import { formatAge, formatBytes } from '../units.ts';
 import { addImageCacheCommands } from './image-cache.ts';
 import { addImageImport } from './image-import.ts';
+import { addImageReplicaCommands } from './image-replica.ts';
 
 const columns: Column<Image>[] = [
   { title: 'NAME', value: i => i.name },
@@ -75,6 +76,7 @@ export function addImageCommands(runtime: Runtime, program: Command): void {
       action: call => runOperation(call, options => call.client.deleteImage({ params: { ref: call.args[0]! } }, options)),
     }),
   );
+  addImageReplicaCommands(runtime, image);
   addImageCacheCommands(runtime, image);
 }
 
