@@ -120,7 +120,7 @@ async function fromReplica(
     async found => {
       refuseOther(image, found, ref.id);
       const { format, size, virtualSize, digest, partSize, parts } = found;
-      return pool.cacheSink(ctx.taskId, { id: image.id, format, size, virtualSize, digest, partSize, parts });
+      return pool.cacheSink({ id: image.id, format, size, virtualSize, digest, partSize, parts });
     },
     {
       streams: ctx.config.streams,

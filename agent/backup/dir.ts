@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, readdir, realpath, rm, statfs } from 'node:fs/promises';
-import { dirname, isAbsolute, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
 import { holdFolder, removeTree, shown } from '../host/held.ts';
@@ -44,17 +44,25 @@ function openFolder(root: string): BackupStore {
     const place = await resolve(root, path);
     return { ...fileEnd(place.file, CODES), release: () => Promise.resolve(place[Symbol.dispose]()) };
   };
-  const sink = async (path: string, size: number): Promise<Sink & { partial: string }> => {
+  const sink = async (path: string, size: number, partSize?: number): Promise<Sink & { partial: string }> => {
     using stack = new DisposableStack();
     const { file: final } = stack.use(await resolve(root, path, true));
     const partial = partialOf(final);
-    const inner = await fileSink({ partial, final, size, name: nameOf(path), codes: CODES });
+    const inner = await fileSink({
+      partial,
+      final,
+      size,
+      name: nameOf(path),
+      codes: CODES,
+      ...(partSize !== undefined && { resume: { partSize, tag: '' } }),
+    });
     const place = stack.move();
     return {
       ...inner,
       partial,
       publish: parts => inner.publish(parts).finally(() => place.dispose()),
       abort: () => inner.abort().finally(() => place.dispose()),
+      ...(inner.park && { park: () => inner.park!().finally(() => place.dispose()) }),
     };
   };
   return {
@@ -101,7 +109,8 @@ function openFolder(root: string): BackupStore {
   };
 }
 
-const partialOf = (final: string): string => join(dirname(final), `.partial-${randomBytes(8).toString('hex')}`);
+/** One name for all attempts at an object: the next one goes on with it, or replaces it. */
+const partialOf = (final: string): string => join(dirname(final), `.partial-${basename(final)}`);
 
 /** Where an object is: its path in a folder that is held, so that nothing put in the folder's place leads elsewhere. */
 interface Place extends Disposable {

@@ -41,7 +41,8 @@ async function publishOnce(store: BackupStore, image: NewImage, source: Source, 
   const partSize = options.partSize ?? partSizeFor(source.size, store.limits?.parts);
   refuseLarger(store, source, partSize);
   const { id } = image;
-  await store.remove(folderOf(id));
+  // published whole, but its task was not heard any more: what is to be published now may be another conversion of it
+  if ((await store.list(folderOf(id))).includes('manifest.json')) await store.remove(folderOf(id));
   try {
     const sink = await store.sink(objectOf(image), source.size, partSize);
     const { parts, summary } = await transfer({ ...options, ...fewer(options.streams, partSize), partSize, source, sink });

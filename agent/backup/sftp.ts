@@ -12,7 +12,6 @@ import { fullOr } from './sftp/full.ts';
 import { control, type Control } from './sftp/control.ts';
 import {
   freeSpace,
-  makeFile,
   makeFolder,
   publishFile,
   readFile,
@@ -20,9 +19,9 @@ import {
   listFolder,
   removeFolder,
   statFile,
-  syncFile,
   writeFile,
 } from './sftp/files.ts';
+import { beginPartial } from './sftp/partial.ts';
 import type { ObjectData } from './sftp/thread.ts';
 
 /** A folder on an SSH server. Control goes through ssh2-sftp-client, the bytes of images through OpenSSH, which is five times as fast. */
@@ -54,17 +53,24 @@ function openStore(config: SftpConfig): BackupStore {
     if (!stat.isFile()) throw new CisternError('OBJECT_MISSING', `looking at ${nameOf(path)}: it is not a file`);
     return { name: nameOf(path), size: stat.size, ranges: signal => rangeEnd(config, link, file, nameOf(path), signal) };
   };
-  const sink = async (path: string, size: number): Promise<Sink> => {
+  const sink = async (path: string, size: number, partSize: number): Promise<Sink> => {
     const file = fileOf(path);
     const partial = partialOf(file);
     await writing(0, makeParents(path));
-    await writing(0, makeFile(link, partial, size)).catch(orRemove(link, partial));
+    const journal = await writing(0, beginPartial(link, partial, { size, partSize, tag: '' })).catch(orRemove(link, partial));
     return {
       name: nameOf(path),
+      kept: journal.kept,
+      arrived: journal.arrived,
       ranges: signal => rangeEnd(config, link, partial, nameOf(path), signal),
-      flush: () => writing(0, syncFile(link, partial)),
-      publish: () => writing(0, publishFile(link, partial, file)).catch(orRemove(link, partial)),
-      abort: () => removeFile(link, partial),
+      flush: () => writing(0, journal.flush()),
+      publish: () =>
+        writing(
+          0,
+          journal.remove().then(() => publishFile(link, partial, file)),
+        ).catch(orRemove(link, partial)),
+      abort: () => journal.remove().then(() => removeFile(link, partial)),
+      park: () => Promise.resolve(),
     };
   };
   return {
@@ -75,6 +81,7 @@ function openStore(config: SftpConfig): BackupStore {
       const file = fileOf(path);
       const partial = partialOf(file);
       await writing(0, makeParents(path));
+      await removeFile(link, partial);
       const publishing = writeFile(link, partial, body).then(() => publishFile(link, partial, file));
       await writing(body.length, publishing).catch(orRemove(link, partial));
     },
@@ -89,7 +96,8 @@ function openStore(config: SftpConfig): BackupStore {
   };
 }
 
-const partialOf = (file: string): string => `${file}.partial-${randomBytes(8).toString('hex')}`;
+/** One name for all attempts at an object: the next one goes on with it, or replaces it. */
+const partialOf = (file: string): string => `${file}.partial-`;
 
 /** Removes a partial object after a failure, which it throws again; a failure to remove it is told with it. */
 function orRemove(link: Control, partial: string): (error: unknown) => Promise<never> {

@@ -75,7 +75,7 @@ export interface Backing {
 
 /**
  * An open pool. What every driver holds to:
- * - a cache entry, a volume or a trash entry is there whole or not at all; unfinished work lives in `tmp/<taskId>/` only;
+ * - a cache entry, a volume or a trash entry is there whole or not at all; unfinished work lives in `tmp/<taskId>/` and `tmp/fill-<imageId>/` only;
  * - nothing outside the pool's root is read, written or removed, whatever links somebody planted in it;
  * - repeating a call that was done already succeeds and changes nothing.
  */
@@ -96,9 +96,9 @@ export interface Pool {
   verifyImage(imageId: string, format: ImageFormat, verification: Verification): Promise<{ parts: number; read: number }>;
   /**
    * Where a cached image arrives: published read-only, in the place of a damaged one, and only after `inspectCopy` has judged it (IMAGE_*),
-   * since others may write to a backup storage. What its manifest says is kept beside it.
+   * since others may write to a backup storage. What its manifest says is kept beside it. What is cut short is kept for a day, and gone on with.
    */
-  cacheSink(taskId: string, image: CachedImage): Promise<Sink>;
+  cacheSink(image: CachedImage): Promise<Sink>;
   /** The cached image as a file for qemu-img. */
   cacheFile(imageId: string, format: ImageFormat): DiskFile;
   evict(imageId: string): Promise<{ freed: number }>;

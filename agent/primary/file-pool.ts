@@ -5,6 +5,7 @@ import { removeTree } from '../host/held.ts';
 import type { Pool } from './driver.ts';
 import { cached, cacheFile, evict } from './file-pool/cache.ts';
 import { cacheSink } from './file-pool/cache-sink.ts';
+import { sweepFills } from './file-pool/fill.ts';
 import { capacity, disown, openPool, openRoot } from './file-pool/identity.ts';
 import { AREAS, areaPath, type OpenPool, poolError } from './file-pool/paths.ts';
 import { scan } from './file-pool/scan.ts';
@@ -44,12 +45,16 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
   return {
     initialized,
     capacity: () => standing(capacity),
-    usage: signal => standing(open => usage(open, signal)),
+    usage: signal =>
+      standing(async open => {
+        await sweepFills(open);
+        return usage(open, signal);
+      }),
     scan: signal => standing(open => scan(open, signal)),
     scratch: taskId => standing(open => openScratch(open, taskId, 'work')),
     cached: (imageId, format) => standing(open => cached(open, imageId, format)),
     verifyImage: (imageId, format, verification) => standing(open => verifyImage(open, imageId, format, verification)),
-    cacheSink: (taskId, image) => standing(open => cacheSink(open, taskId, image)),
+    cacheSink: image => standing(open => cacheSink(open, image)),
     cacheFile: (imageId, format) => cacheFile(pool, imageId, format),
     evict: imageId => standing(open => evict(open, imageId)),
     createVolumes: (taskId, volumes, size, backing, signal, progress) =>

@@ -6,6 +6,7 @@ import { CisternError } from '../../shared/errors.ts';
 import type { RangeEnd, Sink, Source } from './ends.ts';
 import type { FileCodes } from './file-code.ts';
 import { fileError } from './file-error.ts';
+import { beginJournal, takeUpJournal, type JournalHead, type PartJournal } from './part-journal.ts';
 import type { FileData } from './file-thread.ts';
 
 export type { FileCodes };
@@ -24,9 +25,10 @@ export async function fileSource(
 }
 
 /**
- * A local file to write: made as `partial`, which must not exist, at its full size but without blocks; `publish` fsyncs it, gives it
+ * A local file to write: made as `partial`, over what may lie there, at its full size but without blocks; `publish` fsyncs it, gives it
  * `mode` (0644), renames it to `final` over what may be there and fsyncs the folder. `abort`, or a publish that fails, removes it.
- * Both paths must lie on one file system.
+ * Both paths must lie on one file system. With `resume` a journal is kept beside it, and a partial file that an attempt at the same object
+ * left is gone on with.
  */
 export async function fileSink(options: {
   partial: string;
@@ -35,15 +37,26 @@ export async function fileSink(options: {
   mode?: number;
   name?: string;
   codes?: FileCodes;
+  resume?: Omit<JournalHead, 'size'>;
 }): Promise<Sink> {
-  const { partial, final, size, codes, mode = 0o644 } = options;
+  const { partial, final, size, codes, mode = 0o644, resume } = options;
   const name = options.name ?? final;
-  const remove = (): Promise<void> => rm(partial, { force: true });
-  await make(partial, size).catch((error: unknown) => {
+  const noted = `${partial}.parts`;
+  const journal = await begin(partial, noted, size, resume).catch((error: unknown) => {
     throw fileError(error, `making ${name}`, codes);
   });
+  const remove = async (): Promise<void> => {
+    await journal?.settled();
+    await rm(partial, { force: true });
+    if (journal) await rm(noted, { force: true });
+  };
   return {
     name,
+    ...(journal && {
+      kept: journal.kept,
+      arrived: journal.arrived,
+      park: () => (journal.empty() ? remove() : journal.settled()),
+    }),
     ranges: () => Promise.resolve(fileEnd(partial, codes)),
     flush: () =>
       sync(partial).catch((error: unknown) => {
@@ -52,6 +65,8 @@ export async function fileSink(options: {
     publish: async () => {
       try {
         await settle(partial, mode);
+        await journal?.settled();
+        if (journal) await rm(noted);
         await rename(partial, final);
         await sync(`${dirname(final)}/.`);
       } catch (error) {
@@ -61,6 +76,25 @@ export async function fileSink(options: {
     },
     abort: remove,
   };
+}
+
+async function begin(
+  partial: string,
+  noted: string,
+  size: number,
+  resume: Omit<JournalHead, 'size'> | undefined,
+): Promise<PartJournal | undefined> {
+  const head = resume && { size, ...resume };
+  const there = head && (await takeUpJournal(noted, partial, head));
+  if (there) return there;
+  await rm(partial, { force: true });
+  await make(partial, size);
+  try {
+    return head && (await beginJournal(noted, head));
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  }
 }
 
 async function make(partial: string, size: number): Promise<void> {

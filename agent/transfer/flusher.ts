@@ -1,7 +1,8 @@
 import type { Sink } from './ends.ts';
+import { isPassing } from './retry.ts';
 
 /** Bytes after which what has arrived is sent to the disk: often enough to keep the disk busy, seldom enough to cost nothing. */
-const EVERY = 256 * 2 ** 20;
+const EVERY = 64 * 2 ** 20;
 
 /**
  * Lets a sink bring bytes to its disk while more arrive, so that `publish` has little left to wait for. One flush at a time. `settle`
@@ -17,7 +18,9 @@ export function flusher(sink: Sink): { tick(done: number): void; settle(): Promi
       last = done;
       running = sink
         .flush()
-        .catch((error: unknown) => void (failed = { error }))
+        .catch((error: unknown) => {
+          if (!isPassing(error)) failed = { error }; // else `publish` will do it
+        })
         .finally(() => (running = undefined));
     },
     settle: async () => {

@@ -10,6 +10,7 @@ import { PART_SIZE, partCount, partRange, ZERO, type PartDigest } from './parts.
 import { plan } from './plan.ts';
 import { moveRanges, type RangesMoved } from './ranges.ts';
 import { moveStream } from './stream.ts';
+import { isPassing } from './retry.ts';
 import { watch } from './watch.ts';
 
 type Summary = z.output<typeof TransferSummary>;
@@ -45,7 +46,7 @@ export async function transfer(options: TransferOptions): Promise<{ parts: PartD
     options.signal.throwIfAborted();
   } catch (thrown) {
     const error = thrown instanceof EndError ? new CisternError(thrown.code, shown(thrown.message), { cause: thrown }) : thrown;
-    if (sink.park && !isSpoilt(error)) await letGo(sink, error, 'keeping', sink.park);
+    if (sink.park && mayGoOn(error, options.signal)) await letGo(sink, error, 'keeping', sink.park);
     else await letGo(sink, error, 'removing', sink.abort);
     throw error;
   }
@@ -106,9 +107,9 @@ async function move(options: TransferOptions): Promise<RangesMoved & { lane: str
 const bytesOf = (parts: readonly PartDigest[], size: number, partSize: number): number =>
   parts.reduce((sum, part, i) => (part === ZERO ? sum + partRange(i, size, partSize).length : sum), 0);
 
-/** Whether what has arrived is of no use to another attempt. */
-const isSpoilt = (error: unknown): boolean =>
-  error instanceof CisternError && ['DIGEST_MISMATCH', 'MANIFEST_INVALID', 'TRANSFER_CHANGED'].includes(error.code);
+/** Whether another attempt may go on with what has arrived. What failed for another reason leaves nothing: its room may be wanted. */
+const mayGoOn = (error: unknown, { aborted }: AbortSignal): boolean =>
+  aborted || isPassing(error) || (error instanceof CisternError && error.code === 'TRANSFER_STALLED');
 
 /** Ends a sink after a failure; where that fails too, both failures are told. */
 async function letGo(sink: Sink, error: unknown, what: 'keeping' | 'removing', how: () => Promise<void>): Promise<void> {

@@ -23,10 +23,10 @@ export const TransferSummary = z.object({
   parts: z.int(),
   zeroParts: z.int().describe('parts of zeros, which were not moved'),
   bytes: z.int().describe('size of the object'),
-  zeroBytes: z.int().describe('bytes of these'),
-  resumed: z.int().describe('bytes that an earlier attempt had brought, verified again'),
+  zeroBytes: z.int().default(0).describe('bytes of these'),
+  resumed: z.int().default(0).describe('bytes that an earlier attempt had brought, verified again'),
   moved: z.int().describe('bytes that crossed'),
-  retries: z.int().describe('times that a stream was begun anew after a failure'),
+  retries: z.int().default(0).describe('times that a stream was begun anew after a failure'),
   seconds: z.number(),
 });
 export type TransferSummary = z.infer<typeof TransferSummary>;

@@ -142,7 +142,7 @@ for (const [type, start] of Object.entries(backupTargets)) {
 
     it('removes what a writer that died had begun', async () => {
       await store.sink(`images/${id}/image.raw`, 10, PART);
-      assert.equal((await filesBelow(target.root)).length, 1);
+      assert.notDeepEqual(await filesBelow(target.root), []);
       await removeImage(store, id);
       assert.deepEqual(await filesBelow(target.root), []);
     });

@@ -8,13 +8,14 @@ import { newPool, signal, tree } from './primary-targets.ts';
 onEveryTarget('links that somebody planted', it => {
   it('in place of an entry lead nowhere: nothing outside is read, changed or removed', async place => {
     const { pool } = await newPool(place);
-    const [id, task] = [newId(), newId()];
+    const [id, task, image] = [newId(), newId(), newId()];
     const [spec] = volumes(1);
     await writeFile(join(place.outside, 'meta.json'), JSON.stringify({ version: 1, id, layerId: id, size: 1, backing: null }));
     await writeFile(join(place.outside, `${spec!.layerId}.qcow2`), 'secret');
     const outside = await tree(place.outside);
     for (const area of ['volumes', 'trash', 'cache', 'tmp']) await symlink(place.outside, join(place.root, area, id));
-    for (const name of [task, `gone-volume-${id}`]) await symlink(place.outside, join(place.root, 'tmp', name));
+    for (const name of [task, `gone-volume-${id}`, `fill-${newId()}`])
+      await symlink(place.outside, join(place.root, 'tmp', name));
     await Promise.allSettled([pool.usage(signal), pool.evict(id), pool.sweep([id]), pool.trash([id], signal)]);
     await Promise.allSettled([pool.purge([], new Date(Date.now() + 1000), signal), pool.cached(id, 'qcow2')]);
     await assert.rejects(pool.scratch(task), code('IO_ERROR'));
@@ -25,7 +26,8 @@ onEveryTarget('links that somebody planted', it => {
       code('IO_ERROR'),
     );
     await assert.rejects(make(pool, [{ ...spec!, id }], MiB), code('IO_ERROR'));
-    await assert.rejects(fill(pool, newId(), join(place.outside, 'meta.json'), task), code('IO_ERROR'));
+    await symlink(place.outside, join(place.root, 'tmp', `fill-${image}`));
+    await assert.rejects(fill(pool, image, join(place.outside, 'meta.json')), code('IO_ERROR'));
     assert.deepEqual(await tree(place.outside), outside);
   });
 

@@ -61,9 +61,9 @@ export async function partsOf(path: string): Promise<{ partSize: number; parts: 
   return { partSize: PART_SIZE, parts, digest: digestOfParts(bytes.length, PART_SIZE, parts) };
 }
 
-export async function fill(pool: Pool, id: string, path: string, taskId = newId()): Promise<void> {
+export async function fill(pool: Pool, id: string, path: string): Promise<void> {
   const source = await fileSource(path);
-  const sink = await pool.cacheSink(taskId, {
+  const sink = await pool.cacheSink({
     id,
     format: 'qcow2',
     size: source.size,

@@ -35,7 +35,7 @@ onEveryTarget('image cache', it => {
       partSize: MiB,
       parts: ['zero'],
     };
-    const sink = await pool.cacheSink(newId(), image);
+    const sink = await pool.cacheSink(image);
     assert.equal(await pool.cached(id, 'qcow2'), undefined);
     await sink.abort();
     assert.deepEqual(await readdir(join(place.root, 'tmp')), []);

@@ -75,6 +75,7 @@ function inPool(read: Read, key: string, root: string): string[] {
   const pool = key.split('/') as [string, string];
   const here = 'where primary_storage_id = ? and host_id = ?';
   const volumes = read(`select id, layer_id, size, status from volumes ${here}`, ...pool);
+  const known = new Set(read('select id from images').map(row => `fill-${row.id}`));
   const ready = volumes.filter(row => row.status === 'ready');
   const trash = volumes.filter(row => row.status === 'deleted').map(row => row.id!);
   const cache = read(`select image_id from cache_entries ${here}`, ...pool).map(row => row.image_id!);
@@ -82,7 +83,12 @@ function inPool(read: Read, key: string, root: string): string[] {
     ...compare(`${root}: volumes/`, ready.map(row => row.id!), list(join(root, 'volumes'))), // prettier-ignore
     ...compare(`${root}: trash/`, trash, list(join(root, 'trash'))),
     ...compare(`${root}: cache/`, cache, list(join(root, 'cache'))),
-    ...compare(`${root}: tmp/`, [], list(join(root, 'tmp'))),
+    // what a fill that was cut short has brought is kept for the next one
+    ...compare(
+      `${root}: tmp/`,
+      [],
+      list(join(root, 'tmp')).filter(name => !known.has(name)),
+    ),
     ...ready.flatMap(row => ofSize(join(root, 'volumes', String(row.id)), row)),
   ];
 }

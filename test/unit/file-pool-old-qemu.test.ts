@@ -40,7 +40,7 @@ describe('volumes on a host with an old qemu', () => {
     );
     const image = newId();
     const digest = '0'.repeat(64);
-    const sink = await pool.cacheSink(newId(), {
+    const sink = await pool.cacheSink({
       id: image,
       format: 'raw',
       size: GiB,

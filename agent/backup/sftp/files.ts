@@ -69,6 +69,13 @@ export async function writeFile(control: Control, path: string, body: Buffer): P
   await control.ask(`writing ${path}`, send, ANSWER_MS + body.length / 100);
 }
 
+/** Adds to the end of a file. */
+export async function appendFile(control: Control, path: string, body: Buffer): Promise<void> {
+  const send = ({ session }: Live): Promise<void> =>
+    answer<void>(done => session.appendFile(path, body, error => done(error, undefined)));
+  await control.ask(`writing ${path}`, send);
+}
+
 /** Makes a folder and those above it, down to but not including `root`, which must be there. */
 export async function makeFolder(control: Control, root: string, segments: string[]): Promise<void> {
   let at = root;

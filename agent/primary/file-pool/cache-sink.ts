@@ -10,18 +10,19 @@ import { type CacheMeta, createFile, metaPath, syncPath, toMeta } from './meta.t
 import { openPool } from './identity.ts';
 import { areaPath, entryName, entryPath, holdEntry, type OpenPool, poolError } from './paths.ts';
 import { writeParts } from './parts.ts';
-import { openScratch } from './scratch.ts';
+import { openFill } from './fill.ts';
 import { remember, stampOf } from './stamp.ts';
 import { verifyImage } from './verify.ts';
 
 /**
- * Where an image arrives for the cache: in `tmp/<taskId>/`, then, whole, durable, judged by its header, read-only and with its meta.json beside it, under
+ * Where an image arrives for the cache: in `tmp/fill-<imageId>/`, which outlives the task, so that the next one goes on where it was cut
+ * short; then, whole, durable, judged by its header, read-only and with its meta.json beside it, under
  * `cache/<imageId>/` by one rename. Where another host was first (a shared pool), its copy stays and this one goes; where what lies there is
  * damaged, this one takes its place: clones go on standing on the same name, and the same bytes as they should be.
  */
-export async function cacheSink(opened: OpenPool, taskId: string, image: CachedImage): Promise<Sink> {
+export async function cacheSink(opened: OpenPool, image: CachedImage): Promise<Sink> {
   const target = entryName(opened, 'cache', image.id);
-  const scratch = await openScratch(opened, taskId, `cache-${image.id}`);
+  const scratch = await openFill(opened, image.id);
   const remove = async (): Promise<void> => scratch[Symbol.asyncDispose]();
   const file = join(scratch.path, `image.${image.format}`);
   const name = `pool ${opened.id}:cache/${image.id}`;
@@ -32,6 +33,7 @@ export async function cacheSink(opened: OpenPool, taskId: string, image: CachedI
     mode: 0o444,
     name,
     codes: { full: 'POOL_FULL', broken: 'POOL_IO_ERROR' },
+    resume: { partSize: image.partSize, tag: image.digest },
   }).catch(async (error: unknown) => {
     await remove();
     throw error;
@@ -39,7 +41,12 @@ export async function cacheSink(opened: OpenPool, taskId: string, image: CachedI
   const publish = async (): Promise<void> => {
     // the image took its time to arrive: the pool is opened anew
     using pool = await openPool(opened.base);
-    await inner.publish(image.parts);
+    try {
+      await inner.publish(image.parts);
+    } catch (error) {
+      if (await isSound(pool, image)) return; // another host, going on with the same files, was first
+      throw error;
+    }
     await inspectCopy(file, image);
     const { parts, partSize, ...described } = image;
     const meta: CacheMeta = { version: 1, ...described, createdAt: new Date().toISOString() };
@@ -70,7 +77,12 @@ export async function cacheSink(opened: OpenPool, taskId: string, image: CachedI
         await remove();
       }
     },
-    abort: remove,
+    abort: () => inner.abort().finally(remove),
+    park: async () => {
+      await inner.park!();
+      if ((await readdir(scratch.path)).length > 0) scratch.keep();
+      else await remove();
+    },
   };
 }
 

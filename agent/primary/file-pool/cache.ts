@@ -3,6 +3,7 @@ import { CisternError } from '../../../shared/errors.ts';
 import { ImageFormat } from '../../../shared/model.ts';
 import type { DiskFile } from '../driver.ts';
 import { backingOf } from './backing.ts';
+import { sweepFills } from './fill.ts';
 import { CacheMeta, metaPath, readMeta } from './meta.ts';
 import { shown } from '../../host/held.ts';
 import { entryName, entryPath, fileStat, holdEntry, type OpenPool, type PoolRoot } from './paths.ts';
@@ -72,6 +73,7 @@ export async function evict(pool: OpenPool, imageId: string): Promise<{ freed: n
   holds.set(folder, -1);
   try {
     await finishRemovals(pool, 'image');
+    await sweepFills(pool, imageId);
     using held = await holdEntry(entryPath(pool, 'cache', imageId));
     if (held === undefined) return { freed: 0 };
     for (const area of ['volumes', 'trash'] as const) {

@@ -45,7 +45,8 @@ export async function openScratch(pool: OpenPool, taskId: string, name: string):
   return { path: folder.path, name: path, [Symbol.asyncDispose]: () => (removed ??= remove()) };
 }
 
-async function makeFolder(path: string): Promise<Held> {
+/** Makes a folder that may be there already, and holds it. */
+export async function makeFolder(path: string): Promise<Held> {
   try {
     await made(path);
   } catch (error) {
