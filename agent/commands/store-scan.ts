@@ -11,11 +11,11 @@ export const scanStore: Handler<'store.scan'> = async ({ store: ref }, ctx) => {
   for (const id of ids) {
     ctx.signal.throwIfAborted();
     try {
-      const { format, size, virtualSize, digest, createdAt } = await readManifest(store, id);
-      images.push({ id, manifest: { format, size, virtualSize, digest, createdAt } });
+      const { name, media, format, size, virtualSize, digest, createdAt } = await readManifest(store, id);
+      images.push({ id, manifest: { name, media, format, size, virtualSize, digest, createdAt }, problem: null });
     } catch (error) {
       if (!(error instanceof CisternError && ['OBJECT_MISSING', 'MANIFEST_INVALID'].includes(error.code))) throw error;
-      images.push({ id, manifest: null });
+      images.push({ id, manifest: null, problem: error.message });
     }
     ctx.progress('scan', images.length, ids.length, 'items');
   }

@@ -4,7 +4,8 @@ import { addToCache, evictFromCache } from '../workflows/cache.ts';
 import { addPrimaryStorage, refreshPrimaryStorage } from '../workflows/primary-storage.ts';
 import { attachPrimaryStorage, detachPrimaryStorage } from '../workflows/primary-storage-clusters.ts';
 import { deletePrimaryStorage } from '../workflows/primary-storage-delete.ts';
-import { scanBackupStorage, scanPrimaryStorage } from '../workflows/scan.ts';
+import { scanPrimaryStorage } from '../workflows/scan.ts';
+import { scanBackupStorage } from '../workflows/store-scan.ts';
 import { emptyTrash } from '../workflows/trash.ts';
 import { verifyCache } from '../workflows/verify.ts';
 import { type Api, type Handlers, startOperation } from './api.ts';
@@ -170,7 +171,7 @@ export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
         return toBackupStorage({ ...row, ...set });
       }),
     refreshBackupStorage: ({ params }, context) => startOperation(api, refreshBackupStorage, params, context),
-    scanBackupStorage: ({ params }, context) => startOperation(api, scanBackupStorage, params, context),
+    scanBackupStorage: ({ params, body }, context) => startOperation(api, scanBackupStorage, { ...params, ...body }, context),
     deleteBackupStorage: ({ params }, context) => startOperation(api, deleteBackupStorage, params, context),
   };
 }

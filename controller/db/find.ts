@@ -4,6 +4,8 @@ import type { Row } from './schema.ts';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** Things are named by id or by name; a name never looks like an id, since names that are UUIDs are refused when they are given. */
+/** Whether it could only be an id: such names are refused. */
+export const looksLikeId = (name: string): boolean => UUID.test(name.toLowerCase());
 const by = (ref: string): 'id' | 'name' => (UUID.test(ref) ? 'id' : 'name');
 const missing = (noun: string, ref: string): CisternError => new CisternError('NOT_FOUND', `there is no ${noun} "${ref}"`);
 
@@ -62,7 +64,7 @@ export async function claimName(
   noun: string,
   name: string,
 ): Promise<void> {
-  if (UUID.test(name.toLowerCase())) throw new CisternError('BAD_REQUEST', `"${name}" looks like an id and cannot be a name`);
+  if (looksLikeId(name)) throw new CisternError('BAD_REQUEST', `"${name}" looks like an id and cannot be a name`);
   const row =
     table === 'images' || table === 'volumes'
       ? await db.selectFrom(table).select('id').where('name', '=', name).where('status', '<>', 'deleted').executeTakeFirst()

@@ -25,10 +25,10 @@ export async function lookAtPools(op: Run, storageId: string): Promise<FoundPool
 }
 
 /** What lies on a backup storage. */
-export async function lookAtStore(op: Run, storeId: string): Promise<FoundStore> {
+export async function lookAtStore(op: Run, storeId: string, again = ''): Promise<FoundStore> {
   const { db, fleet } = op.services;
-  const hostId = await op.step(`find a host for ${storeId}`, async () => (await anyHost(db.read, fleet)).id);
-  const out = await op.task(`look at ${storeId}`, hostId, 'store.scan', async () => ({
+  const hostId = await op.step(`find a host for ${storeId}${again}`, async () => (await anyHost(db.read, fleet)).id);
+  const out = await op.task(`look at ${storeId}${again}`, hostId, 'store.scan', async () => ({
     store: await storeRef(op.services, storeId),
   }));
   return { storeId, ...out };

@@ -1,20 +1,7 @@
-import { findBackupStorage, findPrimaryStorage } from '../db/find.ts';
+import { findPrimaryStorage } from '../db/find.ts';
 import type { Workflow } from '../operations/workflow.ts';
-import { lookAtPools, lookAtStore } from './look.ts';
-
-/** Something that only one side has: `orphan` lies there without a row, `missing` has a row and does not lie there. */
-interface Difference {
-  what: 'orphan' | 'missing';
-  kind: 'volume' | 'volume in the trash' | 'cached image' | 'image';
-  id: string;
-  name?: string;
-  hostId?: string;
-  size?: number | null;
-  createdAt?: string | null;
-}
-
-/** What operations are about to make or to remove is no difference. */
-const SETTLED = ['ready', 'deleted', 'missing'];
+import { countsOf, type Difference, SETTLED } from './difference.ts';
+import { lookAtPools } from './look.ts';
 
 /** Compares a primary storage with what is known of it; changes nothing. */
 export const scanPrimaryStorage: Workflow<{ ref: string }, { storageId: string }> = {
@@ -80,54 +67,6 @@ export const scanPrimaryStorage: Workflow<{ ref: string }, { storageId: string }
       }
       return all;
     });
-    op.finish({ primaryStorageId: storageId, ...counts(differences), differences });
+    op.finish({ primaryStorageId: storageId, ...countsOf(differences), differences });
   },
 };
-
-/** Compares a backup storage with what is known of it; changes nothing. */
-export const scanBackupStorage: Workflow<{ ref: string }, { storeId: string }> = {
-  kind: 'backup-storage.scan',
-  async accept(trx, request) {
-    const store = await findBackupStorage(trx, request.ref);
-    return { plan: { storeId: store.id }, resources: [{ kind: 'backup-storage', id: store.id }] };
-  },
-  async run(op, { storeId }) {
-    const { images } = await lookAtStore(op, storeId);
-    const differences = await op.tx('compare', async trx => {
-      const rows = await trx
-        .selectFrom('replicas')
-        .innerJoin('images', 'images.id', 'replicas.image_id')
-        .select(['images.id', 'images.name', 'images.size', 'images.created_at', 'replicas.status'])
-        .where('backup_storage_id', '=', storeId)
-        .execute();
-      const known = new Set(rows.map(row => row.id));
-      const whole = new Set(images.filter(image => image.manifest).map(image => image.id));
-      const orphans = images
-        .filter(image => !known.has(image.id))
-        .map(({ id, manifest }): Difference => ({
-          what: 'orphan',
-          kind: 'image',
-          id,
-          size: manifest?.size ?? null,
-          createdAt: manifest?.createdAt ?? null,
-        }));
-      const missing = rows
-        .filter(row => SETTLED.includes(row.status) && !whole.has(row.id))
-        .map(({ id, name, size, created_at }): Difference => ({
-          what: 'missing',
-          kind: 'image',
-          id,
-          name,
-          size,
-          createdAt: created_at,
-        }));
-      return [...orphans, ...missing];
-    });
-    op.finish({ backupStorageId: storeId, ...counts(differences), differences });
-  },
-};
-
-const counts = (all: Difference[]): { orphans: number; missing: number } => ({
-  orphans: all.filter(one => one.what === 'orphan').length,
-  missing: all.filter(one => one.what === 'missing').length,
-});

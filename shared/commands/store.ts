@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ReplicaFault } from '../errors.ts';
-import { Bytes, Capacity, Id, ImageFormat, Sha256, Time } from '../model.ts';
+import { Bytes, Capacity, Id, ImageFormat, Media, Name, Sha256, Time } from '../model.ts';
 import { command } from './command.ts';
 import { ImageRef, NewImageRef, StoreRef, TransferSummary } from './refs.ts';
 
@@ -8,7 +8,18 @@ import { ImageRef, NewImageRef, StoreRef, TransferSummary } from './refs.ts';
 export const FoundImage = z.object({
   id: Id,
   /** What its manifest tells; null where that is missing or damaged: its upload never ended, or it is no use any more. */
-  manifest: z.object({ format: ImageFormat, size: Bytes, virtualSize: Bytes, digest: Sha256, createdAt: Time }).nullable(),
+  manifest: z
+    .object({
+      name: Name.optional(),
+      media: Media.optional(),
+      format: ImageFormat,
+      size: Bytes,
+      virtualSize: Bytes,
+      digest: Sha256,
+      createdAt: Time,
+    })
+    .nullable(),
+  problem: z.string().nullable().default(null).describe('why there is no manifest'),
 });
 export type FoundImage = z.infer<typeof FoundImage>;
 

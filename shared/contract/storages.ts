@@ -271,6 +271,9 @@ export const backupStorageRoutes = routes({
     role: 'admin',
     summary: 'List images that lie on a backup storage without being known, and those known that do not lie there',
     params: ref,
+    body: z.strictObject({
+      adopt: z.boolean().default(false).describe('take images in that are not known, as their manifests describe them'),
+    }),
     starts: true,
     inRecovery: true,
     status: 202,

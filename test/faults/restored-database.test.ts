@@ -133,7 +133,7 @@ describe('a controller whose database was put back to an old copy', () => {
       'missing volume purged',
     ]);
     assert.deepEqual(await scan(api.scanBackupStorage({ params: { ref: 'depot' } }, WAIT)), [
-      'orphan image',
+      'orphan image new',
       'missing image old',
     ]);
   });

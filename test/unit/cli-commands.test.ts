@@ -227,7 +227,7 @@ describe('cistern: commands', () => {
     ['retryOperation', ['operation', 'retry', ids.operation]],
     ['listEvents', ['event', 'list', '--after', '3'], { query: { limit: 1000, after: 3 } }],
     ['scanPrimaryStorage', ['primary-storage', 'scan', 'fast'], { params: { ref: 'fast' } }],
-    ['scanBackupStorage', ['backup-storage', 'scan', 'vault'], { params: { ref: 'vault' } }],
+    ['scanBackupStorage', ['backup-storage', 'scan', 'vault', '--adopt'], { params: { ref: 'vault' }, body: { adopt: true } }],
     ['getController', ['controller', 'show']],
     ['resumeController', ['controller', 'resume']],
     ['healthz', ['status']],

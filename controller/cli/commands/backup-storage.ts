@@ -93,9 +93,12 @@ export function addBackupStorageCommands(runtime: Runtime, program: Command): vo
   leaf(runtime, storage, {
     usage: 'scan <backup-storage>',
     summary: 'List what lies there without being known, and what is known and does not lie there',
-    examples: ['backup-storage scan vault'],
-    action: call => runScan(call, options => call.client.scanBackupStorage({ params: { ref: call.args[0]! } }, options)),
-  });
+    examples: ['backup-storage scan vault', 'backup-storage scan vault --adopt'],
+    action: call => {
+      const request = { params: { ref: call.args[0]! }, body: { adopt: call.options.adopt === true } };
+      return runScan(call, options => call.client.scanBackupStorage(request, options));
+    },
+  }).option('--adopt', 'take images in that are not known, as their manifests describe them');
   withWait(
     leaf(runtime, storage, {
       usage: 'delete <backup-storage>',

@@ -17,6 +17,7 @@ const Differences = z.array(
     hostId: z.string().optional(),
     size: z.number().nullish(),
     createdAt: z.string().nullish(),
+    note: z.string().optional(),
   }),
 );
 
@@ -38,6 +39,7 @@ export async function runScan(call: Call, start: (options: CallOptions) => Promi
       { title: 'HOST', value: d => (d.hostId === undefined ? '' : nameOf(d.hostId)), yields: 1 },
       { title: 'SIZE', value: d => formatBytes(d.size), align: 'right' },
       { title: 'CREATED', value: d => formatAge(d.createdAt), align: 'right' },
+      { title: 'NOTE', value: d => d.note ?? '', yields: 2 },
       { title: 'ID', value: d => d.id, whole: true },
     ],
     found,
