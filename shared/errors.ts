@@ -73,7 +73,8 @@ export function toProblem(error: unknown): Problem {
 /** The error that a problem document stands for; unknown codes (a newer peer's) become INTERNAL and keep their words. */
 export function fromProblem(problem: Problem): CisternError {
   const { action, replicas } = problem;
-  if (problem.code in ERRORS) return new CisternError(problem.code as ErrorCode, problem.detail, { action, replicas });
+  if (Object.hasOwn(ERRORS, problem.code))
+    return new CisternError(problem.code as ErrorCode, problem.detail, { action, replicas });
   return new CisternError('INTERNAL', `${problem.code}: ${problem.detail}`, { action });
 }
 

@@ -58,6 +58,10 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
     const headers: Record<string, string> = { ...options.headers?.(), ...extra.headers };
     if (route.bodyStream) headers['Content-Type'] = 'application/octet-stream';
     if (extra.length !== undefined) headers['Content-Length'] = String(extra.length);
+    // a stream has no deadline as a whole: its receiver watches that bytes come in
+    const late = new AbortController();
+    const timer = route.bodyStream ? undefined : setTimeout(() => late.abort(), seconds * 1000);
+    const signal = extra.signal ? AbortSignal.any([extra.signal, late.signal]) : late.signal;
     const send = () =>
       http.request<unknown>({
         method: route.method,
@@ -65,10 +69,8 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
         params: input?.query,
         data: extra.stream ?? input?.body,
         headers,
-        // a stream has no deadline as a whole: its receiver watches that bytes come in
-        timeout: route.bodyStream ? 0 : seconds * 1000,
         responseType: route.outputStream ? 'text' : 'json',
-        signal: extra.signal,
+        signal,
       });
     try {
       const response = await send().catch(error => {
@@ -77,7 +79,14 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
       });
       return readAnswer(route, response);
     } catch (error) {
-      throw describe(error, route, url, options, seconds, extra.signal);
+      if (late.signal.aborted && !extra.signal?.aborted)
+        throw new CisternError(
+          'TIMEOUT',
+          `${route.method.toUpperCase()} ${options.baseUrl}${url}: no whole answer within ${seconds} s`,
+        );
+      throw describe(error, route, url, options, extra.signal);
+    } finally {
+      clearTimeout(timer);
     }
   };
   const client = { close: () => (httpAgent.destroy(), httpsAgent.destroy()) } as Record<string, unknown>;
@@ -134,21 +143,13 @@ function jsonOr(text: string): unknown {
   }
 }
 
-function describe(
-  error: unknown,
-  route: Route,
-  url: string,
-  options: ClientOptions,
-  seconds: number,
-  signal: AbortSignal | undefined,
-): unknown {
+function describe(error: unknown, route: Route, url: string, options: ClientOptions, signal: AbortSignal | undefined): unknown {
   if (error instanceof CisternError) return error;
   if (signal?.aborted) return new CisternError('CANCELLED', `${route.method.toUpperCase()} ${url}: cancelled`);
   const tried = `${route.method.toUpperCase()} ${options.baseUrl}${url}`;
   const code = error instanceof AxiosError ? error.code : undefined;
   // the AxiosError itself is not passed on as cause: its config holds the token
-  if (code === 'ECONNABORTED' || code === 'ETIMEDOUT')
-    return new CisternError('TIMEOUT', `${tried}: no answer within ${seconds} s`);
+  if (code === 'ETIMEDOUT') return new CisternError('TIMEOUT', `${tried}: ${(error as Error).message}`);
   return new CisternError(
     options.unreachable ?? 'INTERNAL',
     `${tried}: ${code ?? ''} ${(error as Error).message}`.replace(/\s+/g, ' '),

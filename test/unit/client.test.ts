@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { z } from 'zod';
 import { routes } from '../../shared/contract/route.ts';
@@ -25,9 +25,11 @@ describe('the HTTP client', () => {
   const sockets: Socket[] = [];
   let asked = 0;
   let problem: Problem | undefined;
+  let trickles = false;
   before(async () => {
     server = createServer((req, res) => {
       req.resume();
+      if (trickles) return;
       if (problem) res.statusCode = problem.status;
       res.setHeader('Content-Type', 'application/json').end(JSON.stringify(problem ?? { n: ++asked }));
     });
@@ -53,6 +55,28 @@ describe('the HTTP client', () => {
       unreachable: 'HOST_UNREACHABLE',
     });
     await assert.rejects(client.ping({ body: {} }), /ECONNRESET|EPIPE|socket hang up/);
+    client.close();
+  });
+
+  it('waits no longer for an answer that comes byte by byte than for none', async () => {
+    server.once('request', (_req: IncomingMessage, res: ServerResponse) => {
+      const drip = setInterval(() => res.write(' '), 20);
+      res.once('close', () => clearInterval(drip));
+    });
+    trickles = true;
+    const client = createClient(table, {
+      baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      timeoutSeconds: 0.3,
+    });
+    await assert.rejects(client.ping({ body: {} }), { code: 'TIMEOUT', message: /no whole answer within 0.3 s$/ });
+    trickles = false;
+    client.close();
+  });
+
+  it('knows no code of errors that only every object has', async () => {
+    problem = { ...toProblem(new CisternError('BUSY', 'x')), code: 'constructor' };
+    const client = createClient(table, { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+    await assert.rejects(client.ping({ body: {} }), { code: 'INTERNAL', message: 'constructor: x' });
     client.close();
   });
 
