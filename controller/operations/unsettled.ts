@@ -1,20 +1,40 @@
 import { newId } from '../../shared/id.ts';
-import { CisternError } from '../../shared/errors.ts';
-import type { Reader } from '../db/database.ts';
+import { CisternError, type ErrorCode } from '../../shared/errors.ts';
+import type { Reader, Trx } from '../db/database.ts';
 import { poolRef } from '../fleet/refs.ts';
 import type { Services } from '../services.ts';
 
-/** Volumes of which an operation could not see to the end, since their host went away under its undo. Nothing else works on them meanwhile. */
+/** Volumes of which an operation could not see to the end, since their host or pool went away under its undo. Nothing else works on them meanwhile. */
 export type Unsettled =
-  /** They stay `deleting` until they are brought back from the trash, where some of them may be. */
-  | { kind: 'restore'; storageId: string; volumeIds: string[] }
+  /** They stay `deleting` until they are brought back from the trash, where some of them may be; `missing`: not found before the delete. */
+  | { kind: 'restore'; storageId: string; volumeIds: string[]; missing?: string[] }
   /** It may have grown, or not. */
   | { kind: 'size'; storageId: string; volumeId: string; layerId: string };
 
-/** Whether a host could not be asked, as it is away, or has no room to note one more task: what it would have said is seen to later. */
-export const isAway = (error: unknown): boolean =>
+/**
+ * Whether what could not be asked is to be asked later: the host is away, or has no room to note one more task, or somebody must put its pool
+ * right first. What is to pass by itself is tried again by the undo, and what is wrong with the volume stays wrong.
+ */
+export const canWait = (error: unknown): boolean =>
   error instanceof CisternError &&
-  ['HOST_UNREACHABLE', 'TIMEOUT', 'CONTROLLER_UNKNOWN', 'BUSY', 'NO_CAPACITY'].includes(error.code);
+  (AWAY.includes(error.code) || (!error.retryable && !/^(VOLUME|IMAGE|CACHE|TOOL)_/.test(error.code)));
+
+const AWAY: readonly string[] = [
+  'HOST_UNREACHABLE',
+  'TIMEOUT',
+  'CONTROLLER_UNKNOWN',
+  'BUSY',
+  'NO_CAPACITY',
+] satisfies ErrorCode[];
+
+/** What a delete that came to nothing makes of its volumes. */
+export async function backToWhatTheyWere(trx: Trx, volumeIds: string[], missing: string[] = []): Promise<void> {
+  const set = (status: 'ready' | 'missing', ids: string[]) =>
+    trx.updateTable('volumes').set({ status }).where('id', 'in', ids).where('status', '=', 'deleting').execute();
+  const lost = new Set(missing);
+  await set('ready', volumeIds.filter(id => !lost.has(id))); // prettier-ignore
+  if (missing.length > 0) await set('missing', volumeIds.filter(id => lost.has(id))); // prettier-ignore
+}
 
 /** Volumes that are brought back once their host is. */
 export async function restoredLater(db: Reader): Promise<Set<string>> {
@@ -32,12 +52,12 @@ export async function settle(services: Services, hostId: string, left: Unsettled
     const volumeIds = (await rows.execute()).map(row => row.id);
     if (volumeIds.length === 0) return;
     await fleet.run(hostId, newId(), { kind: 'volume.restore', input: { pool, volumeIds } }, options);
-    await db.write(trx =>
-      trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', volumeIds).where('status', '=', 'deleting').execute(),
-    );
+    await db.write(trx => backToWhatTheyWere(trx, volumeIds, left.missing));
     return;
   }
   const { volumeId, layerId } = left;
+  const there = db.read.selectFrom('volumes').select('id').where('id', '=', volumeId).where('status', '=', 'ready');
+  if (!(await there.executeTakeFirst())) return;
   const { size } = await fleet.run(hostId, newId(), { kind: 'volume.inspect', input: { pool, volumeId, layerId } }, options);
   await db.write(async trx => {
     // an operation that works on it by now says itself what size it has

@@ -1,6 +1,6 @@
 import { findPrimaryStorage } from '../db/find.ts';
 import { poolRef } from '../fleet/refs.ts';
-import type { Workflow } from '../operations/workflow.ts';
+import type { Run, Workflow } from '../operations/workflow.ts';
 import { measurePool } from '../policy/measure.ts';
 import { workerFor } from '../policy/placement.ts';
 import { adjustAvailable } from './cache-entry.ts';
@@ -9,8 +9,8 @@ import { adjustAvailable } from './cache-entry.ts';
 const BATCH = 1000;
 
 interface Plan {
-  /** What lies in the trash without a row goes where it came there before this, by the host's clock; null: only what has a row. */
-  before: string | null;
+  /** What lies in the trash without a row goes too. */
+  strays: boolean;
   /** At most BATCH volumes each. */
   groups: { storageId: string; hostId: string; workerHostId: string; volumeIds: string[] }[];
 }
@@ -36,19 +36,22 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: number }, 
       for (let i = 0; i < rows.length; i += BATCH)
         groups.push({ ...pool, workerHostId, volumeIds: rows.slice(i, i + BATCH).map(row => row.id) });
     }
-    const before = request.before === undefined ? new Date().toISOString() : null;
-    return { plan: { before, groups }, resources: storage ? [{ kind: 'primary-storage', id: storage.id }] : [] };
+    return {
+      plan: { strays: request.before === undefined, groups },
+      resources: storage ? [{ kind: 'primary-storage', id: storage.id }] : [],
+    };
   },
   async run(op, plan) {
     let volumes = 0;
     let freed = 0;
-    for (const [i, pool] of plan.groups.entries()) {
+    const groups = plan.strays ? [...plan.groups, ...(await findStrays(op, plan.groups))] : plan.groups;
+    for (const [i, pool] of groups.entries()) {
       // some of them may have gone; where this fails too the next measurement tells
       op.undo(`see what is left ${i + 1}`, () => measurePool(op.services, pool.storageId, op.signal()));
       const out = await op.task(`purge ${i + 1}`, pool.workerHostId, 'pool.purge', async () => ({
         pool: await poolRef(op.services, pool.storageId),
         volumeIds: pool.volumeIds,
-        before: plan.before,
+        before: null,
       }));
       await op.tx(`forget ${i + 1}`, async trx => {
         // rows go by what was asked for, not by what was there: a folder that somebody removed by hand is gone as well
@@ -61,3 +64,29 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: number }, 
     op.finish({ volumes, freed });
   },
 };
+
+/** What lies in the trash of these pools without a row. What has one and is not deleted may be on its way back to where it was. */
+async function findStrays(op: Run, groups: Plan['groups']): Promise<Plan['groups']> {
+  const { db } = op.services;
+  const strays: Plan['groups'] = [];
+  const pools = new Map(groups.map(group => [`${group.storageId}/${group.hostId}`, group]));
+  for (const [i, pool] of [...pools.values()].entries()) {
+    const found = await op.task(`look ${i + 1}`, pool.workerHostId, 'pool.usage', async () => ({
+      pool: await poolRef(op.services, pool.storageId),
+    }));
+    const ids = found.trash.map(volume => volume.id);
+    const unknown = await op.step(`tell what is not known ${i + 1}`, async () => {
+      const known = new Set<string>();
+      for (let at = 0; at < ids.length; at += BATCH) {
+        const rows = db.read
+          .selectFrom('volumes')
+          .select('id')
+          .where('id', 'in', ids.slice(at, at + BATCH));
+        for (const { id } of await rows.execute()) known.add(id);
+      }
+      return ids.filter(id => !known.has(id));
+    });
+    for (let at = 0; at < unknown.length; at += BATCH) strays.push({ ...pool, volumeIds: unknown.slice(at, at + BATCH) });
+  }
+  return strays;
+}

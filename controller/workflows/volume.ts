@@ -5,7 +5,7 @@ import { findPrimaryStorage, findVolume } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import { claimLock } from '../operations/claims.ts';
 import { leaveBehind } from '../operations/garbage.ts';
-import { isAway, restoredLater } from '../operations/unsettled.ts';
+import { backToWhatTheyWere, canWait, restoredLater } from '../operations/unsettled.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { demandRoom } from '../policy/capacity.ts';
 import { workerFor } from '../policy/placement.ts';
@@ -76,7 +76,7 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
         const { size } = await op.task('inspect', workerHostId, 'volume.inspect', input);
         await setSize(size);
       } catch (error) {
-        if (!isAway(error)) throw error;
+        if (op.signal().aborted || !canWait(error)) throw error;
         await leaveBehind(op.services, workerHostId, { kind: 'size', storageId, volumeId, layerId });
       }
     });
@@ -101,6 +101,8 @@ export const resizeVolume: Workflow<{ ref: string; size: number }, ResizePlan> =
 
 interface DeletePlan {
   groups: { storageId: string; hostId: string; workerHostId: string; volumeIds: string[] }[];
+  /** Those whose files were not found before. */
+  missing?: string[];
 }
 
 /** Moves volumes to the trash of their pools, where they stay for a while. */
@@ -108,6 +110,7 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
   kind: 'volume.delete',
   async accept(trx, request, operationId, services) {
     const groups = new Map<string, DeletePlan['groups'][number]>();
+    const missing: string[] = [];
     for (const ref of new Set(request.volumes)) {
       const volume = await claimVolume(trx, operationId, ref, 'missing');
       const key = `${volume.primary_storage_id}/${volume.host_id}`;
@@ -118,8 +121,9 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
         groups.set(key, group);
       }
       group.volumeIds.push(volume.id);
+      if (volume.status === 'missing') missing.push(volume.id);
     }
-    const plan = { groups: [...groups.values()] };
+    const plan = { groups: [...groups.values()], missing };
     const ids = plan.groups.flatMap(group => group.volumeIds);
     await trx.updateTable('volumes').set({ status: 'deleting' }).where('id', 'in', ids).execute();
     return { plan, resources: ids.map(id => ({ kind: 'volume', id })) };
@@ -133,8 +137,7 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
     op.undo('keep the volumes', async () => {
       const later = await restoredLater(db.read);
       const ids = (await deleting(plan.groups.flatMap(group => group.volumeIds))).filter(id => !later.has(id));
-      if (ids.length > 0)
-        await db.write(trx => trx.updateTable('volumes').set({ status: 'ready' }).where('id', 'in', ids).execute());
+      if (ids.length > 0) await db.write(trx => backToWhatTheyWere(trx, ids, plan.missing));
     });
     // the work may have been cut short with some of them in the trash
     for (const [i, { storageId, workerHostId, volumeIds: all }] of plan.groups.entries())
@@ -145,8 +148,8 @@ export const deleteVolumes: Workflow<{ volumes: string[] }, DeletePlan> = {
           const input = async () => ({ pool: await poolRef(op.services, storageId), volumeIds });
           await op.task('restore', workerHostId, 'volume.restore', input);
         } catch (error) {
-          if (!isAway(error)) throw error;
-          await leaveBehind(op.services, workerHostId, { kind: 'restore', storageId, volumeIds });
+          if (op.signal().aborted || !canWait(error)) throw error;
+          await leaveBehind(op.services, workerHostId, { kind: 'restore', storageId, volumeIds, missing: plan.missing ?? [] });
         }
       });
     for (const [i, group] of plan.groups.entries()) {

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Operation } from '../../shared/model.ts';
@@ -152,6 +154,20 @@ describe('a controller whose database was put back to an old copy', () => {
     const images = (await api.listImages()).items.map(image => `${image.name} ${image.status}`);
     assert.deepEqual(images.toSorted(), ['base ready', 'late ready', 'old missing']);
     assert.deepEqual(lie(), truth);
+  });
+
+  it('leaves as missing what cannot be deleted now', async () => {
+    const { path, format } = house.volumeFile(pool, await volume('kept'));
+    const vm = spawn('qemu-io', ['-f', format, '--', path], { stdio: ['pipe', 'pipe', 'inherit'] });
+    await once(vm.stdout, 'data'); // its prompt: the disk is open
+    try {
+      await assert.rejects(done(api.deleteVolumes({ body: { volumes: ['purged', 'kept'] } }, WAIT)), /VOLUME_IN_USE/);
+    } finally {
+      vm.stdin.end('quit\n');
+      await once(vm, 'exit');
+    }
+    assert.equal((await volume('purged')).status, 'missing');
+    assert.equal((await volume('kept')).status, 'ready');
   });
 
   it('then makes and deletes as ever; what lies there without rows stays, and shows its bytes', async () => {
