@@ -3,6 +3,7 @@ import { newId } from '../../shared/id.ts';
 import type { Capacity } from '../../shared/model.ts';
 import type { Trx } from '../db/database.ts';
 import { claimName, findBackupStorage } from '../db/find.ts';
+import type { Row } from '../db/schema.ts';
 import { driverFacts, storeRef, withoutSecrets } from '../fleet/refs.ts';
 import { claimLock } from '../operations/claims.ts';
 import type { Workflow } from '../operations/workflow.ts';
@@ -100,24 +101,32 @@ export const deleteBackupStorage: Workflow<{ ref: string }, { storeId: string }>
   async accept(trx, request, operationId) {
     const store = await findBackupStorage(trx, request.ref);
     await claimLock(trx, operationId, `backup-storage/${store.id}`, `backup storage ${store.name}`);
-    const images = await trx
-      .selectFrom('replicas')
-      .innerJoin('images', 'images.id', 'replicas.image_id')
-      .select('images.name')
-      .where('backup_storage_id', '=', store.id)
-      .limit(3)
-      .execute();
-    if (images.length > 0)
-      throw new CisternError('IN_USE', `images lie on backup storage ${store.name}: ${images.map(row => row.name).join(', ')}`);
+    await refuseImages(trx, store);
     return { plan: { storeId: store.id }, resources: [{ kind: 'backup-storage', id: store.id }] };
   },
   async run(op, plan) {
-    op.finish(
-      { backupStorageId: plan.storeId },
-      async trx => void (await trx.deleteFrom('backup_storages').where('id', '=', plan.storeId).execute()),
-    );
+    await op.tx('forget the backup storage', async trx => {
+      const store = await trx.selectFrom('backup_storages').selectAll().where('id', '=', plan.storeId).executeTakeFirst();
+      // until its turn came, others may have chosen it for an image
+      if (store) await refuseImages(trx, store);
+      await trx.deleteFrom('backup_storages').where('id', '=', plan.storeId).execute();
+    });
+    op.finish({ backupStorageId: plan.storeId });
   },
 };
+
+/** IN_USE where images lie on a backup storage, or are on their way there. */
+async function refuseImages(trx: Trx, { id, name }: Row<'backup_storages'>): Promise<void> {
+  const images = await trx
+    .selectFrom('replicas')
+    .innerJoin('images', 'images.id', 'replicas.image_id')
+    .select('images.name')
+    .where('backup_storage_id', '=', id)
+    .limit(3)
+    .execute();
+  if (images.length > 0)
+    throw new CisternError('IN_USE', `images lie on backup storage ${name}: ${images.map(row => row.name).join(', ')}`);
+}
 
 /** Whether a check that failed speaks of the storage itself: a host that is away, or a cancel, says nothing of it. */
 export const isOfStore = (error: unknown): error is CisternError =>

@@ -230,6 +230,21 @@ describe('operations', () => {
     }
   });
 
+  it('on a backup storage: an image comes into it, or it goes', async function () {
+    this.timeout(60_000);
+    const names = Array.from({ length: 10 }, (_, i) => `torn-${i}`);
+    for (const name of names) await house.addStore(name);
+    const told = names.map(async name => {
+      const [gone, come] = await Promise.allSettled([
+        done(api.deleteBackupStorage({ params: { ref: name } }, WAIT)),
+        done(house.importFile('disk.raw', { name, backupStorages: [name] })),
+      ]);
+      assert.notEqual(gone.status, come.status, name);
+      if (gone.status === 'rejected') assert.match(String(gone.reason), /images lie on backup storage/);
+    });
+    await Promise.all(told);
+  });
+
   it('stream their changes, and the stream ends with the final state', async () => {
     const { id } = await stuckImport('streamed');
     const seen: Operation[] = [];
