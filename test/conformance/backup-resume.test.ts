@@ -20,8 +20,8 @@ const PARTS = 10;
 const SIZE = PARTS * PART_SIZE;
 const raw = (id: string) => ({ id, format: 'raw' as const, virtualSize: SIZE });
 
-for (const [type, start] of Object.entries(backupTargets)) {
-  describe(`an upload that was cut short: ${type}`, () => {
+for (const [name, { type = name, start }] of Object.entries(backupTargets)) {
+  describe(`an upload that was cut short: ${name}`, () => {
     let target: BackupTarget;
     let store: BackupStore;
     let id: string;
@@ -79,7 +79,7 @@ function shifted(): ReturnType<typeof gatedSource> {
 describe('a download that was cut short', () => {
   const small = { ...calm, streams: 1, partSize: PART };
   const open = async (): Promise<AsyncDisposable & { store: BackupStore; id: string }> => {
-    const target = await backupTargets.dir!();
+    const target = await backupTargets.dir!.start();
     const store = await openBackupStore({ id: newId(), type: 'dir', config: target.config }, never);
     const id = newId();
     await publishImage(store, raw(id), gatedSource(8 * PART, 8 * PART), small);

@@ -1,30 +1,112 @@
 /** A real storage to test each backup driver against. A registered driver without one fails the suite. */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { execa } from 'execa';
 import { startSshd } from '../servers/sshd.ts';
+import { filesBelow, flipByte, PART, tempFolder } from './backup-image.ts';
 
-export interface BackupTarget extends AsyncDisposable {
-  /** What a user would configure. */
-  config: Record<string, unknown>;
-  /** The folder that holds the objects, as this machine sees it: to damage what is at rest, and to look for leftovers. */
-  root: string;
-  /** The same storage with another root folder. */
-  at(path: string): Record<string, unknown>;
+type Config = Record<string, unknown>;
+
+/** What lies in a storage, seen past the driver. Paths are those that the driver is given. */
+export interface View {
+  /** Every object, in order; what is unfinished too, under whatever name. */
+  files(): Promise<string[]>;
+  readObject(path: string): Promise<Buffer>;
+  writeObject(path: string, body: Buffer): Promise<void>;
+  /** Bytes that an object takes. */
+  stored(path: string): Promise<number>;
+  /** Changes one byte of an object at rest. */
+  damage(path: string, offset: number): Promise<void>;
+  /** Cuts an object off. */
+  shorten(path: string, size: number): Promise<void>;
 }
 
-export const backupTargets: Record<string, () => Promise<BackupTarget>> = {
-  dir: async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'cistern-dir-'));
-    const root = join(folder, 'root');
-    await mkdir(root);
-    const at = (path: string): Record<string, unknown> => ({ path });
-    return { config: at(root), root, at, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+export interface BackupTarget extends View, AsyncDisposable {
+  /** What a user would configure. */
+  config: Config;
+  /** The same server with a place that is not there, and what an error calls it. */
+  missing: { config: Config; words: RegExp };
+  /** The same server with a place that may be read, not written. */
+  locked: { config: Config; words: RegExp };
+  /** The same kind with room for at most 4 parts, a storage of its own. */
+  small(): Promise<{ config: Config; files: View['files'] } & AsyncDisposable>;
+  /** The folder that holds the objects, for kinds that keep them in one. */
+  root?: string;
+}
+
+interface Kind {
+  /** Of the driver, where the name is not the driver's alone: several storages may test one driver. */
+  type?: string;
+  /** Smallest part that the storage takes; 1 MiB unless told. */
+  part?: number;
+  /** It keeps its objects in a folder: its target has `root`. */
+  folder?: true;
+  start(): Promise<BackupTarget>;
+}
+
+export const backupTargets: Record<string, Kind> = {
+  dir: {
+    folder: true,
+    start: async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'cistern-dir-'));
+      const root = join(folder, 'root');
+      await mkdir(root);
+      const end = (): Promise<void> => rm(folder, { recursive: true, force: true });
+      return folderTarget(root, path => ({ path }), end);
+    },
   },
-  sftp: async () => {
-    const sshd = await startSshd();
-    const { host, port, user, privateKey, hostKey } = sshd;
-    const at = (path: string): Record<string, unknown> => ({ host, port, user, privateKey, hostKey, path });
-    return { config: at(sshd.path), root: sshd.path, at, [Symbol.asyncDispose]: () => sshd.stop() };
+  sftp: {
+    folder: true,
+    start: async () => {
+      const sshd = await startSshd();
+      const { host, port, user, privateKey, hostKey } = sshd;
+      return folderTarget(
+        sshd.path,
+        path => ({ host, port, user, privateKey, hostKey, path }),
+        () => sshd.stop(),
+      );
+    },
   },
 };
+
+/** A storage that keeps its objects in a folder of this machine. */
+function folderTarget(root: string, at: (path: string) => Config, end: () => Promise<void>): BackupTarget {
+  return {
+    config: at(root),
+    root,
+    missing: { config: at(join(root, 'nowhere')), words: /nowhere/ },
+    locked: { config: at('/sys/kernel'), words: /\/sys\/kernel/ },
+    small: async () => {
+      const disk = await smallDisk();
+      return {
+        config: at(disk.path),
+        files: () => filesBelow(disk.path),
+        [Symbol.asyncDispose]: () => disk[Symbol.asyncDispose](),
+      };
+    },
+    files: () => filesBelow(root),
+    readObject: path => readFile(join(root, path)),
+    writeObject: async (path, body) => {
+      await mkdir(dirname(join(root, path)), { recursive: true });
+      await writeFile(join(root, path), body);
+    },
+    stored: async path => (await stat(join(root, path))).blocks * 512,
+    damage: (path, offset) => flipByte(join(root, path), offset),
+    shorten: (path, size) => truncate(join(root, path), size),
+    [Symbol.asyncDispose]: end,
+  };
+}
+
+/** A file system of four parts in memory; takes root. */
+async function smallDisk(): Promise<AsyncDisposable & { path: string }> {
+  const folder = await tempFolder();
+  await execa('mount', ['-t', 'tmpfs', '-o', `size=${4 * PART}`, 'tmpfs', folder.path]);
+  return {
+    path: folder.path,
+    [Symbol.asyncDispose]: async () => {
+      await execa('umount', [folder.path]);
+      await rm(folder.path, { recursive: true, force: true });
+    },
+  };
+}
