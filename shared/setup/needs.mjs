@@ -11,6 +11,14 @@ const servers = {
   'openssh-server': ['sshd'],
   e2fsprogs: ['mkfs.ext4', 'debugfs'],
 };
+// a whole cluster: the backup storages that speak S3, Swift and RADOS
+const ceph = {
+  'ceph-mon': ['ceph-mon'],
+  'ceph-osd': ['ceph-osd'],
+  'ceph-base': ['monmaptool'],
+  'ceph-common': ['ceph', 'ceph-authtool', 'radosgw-admin'],
+  radosgw: ['radosgw'],
+};
 // file systems on small disks of the tests
 const fileSystems = { xfsprogs: ['mkfs.xfs'], 'btrfs-progs': ['mkfs.btrfs', 'btrfs'] };
 // makers of disks whose headers are judged
@@ -24,12 +32,12 @@ export const NEEDS = {
   demo: { dev: false, packages: { ...base, ...servers }, why: 'for disk images and a private SFTP server on loopback' },
   test: {
     dev: true,
-    packages: { ...base, ...nfs, ...servers, ...disks, ...fileSystems, systemd: ['systemd-analyze'] },
-    why: 'for disk images, a private SFTP server on loopback, the NFS client and the check of the units',
+    packages: { ...base, ...nfs, ...servers, ...ceph, ...disks, ...fileSystems, systemd: ['systemd-analyze'] },
+    why: 'for disk images, private SFTP and Ceph servers on loopback, the NFS client and the check of the units',
   },
   bench: {
     dev: true,
-    packages: { ...base, ...servers, rclone: ['rclone'] },
-    why: 'for disk images, a private SFTP server on loopback and the tools we compare with',
+    packages: { ...base, ...servers, ...ceph, rclone: ['rclone'], s3cmd: ['s3cmd'] },
+    why: 'for disk images, private SFTP and Ceph servers on loopback and the tools we compare with',
   },
 };
