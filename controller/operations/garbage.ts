@@ -28,6 +28,13 @@ export async function leaveBehind(services: Services, hostId: string, waste: Was
   await services.db.write(trx => trx.insertInto('garbage').values(row).execute());
 }
 
+/** Images that an operation had to leave on a backup storage, and that are removed when their host is back. */
+export async function doomedImages(db: Reader, storeId: string): Promise<Set<string>> {
+  const rows = await db.selectFrom('garbage').select('waste_json').execute();
+  const waste = rows.map(row => JSON.parse(row.waste_json) as Waste);
+  return new Set(waste.flatMap(one => (one.kind === 'image' && one.storeId === storeId ? one.imageId : [])));
+}
+
 /** Removes waste, mostly as part of an undo; `label` names the task where one step has several. Where host or storage is away the operation ends all the same, and the waste is swept up later. */
 export async function discard(op: Run, hostId: string, waste: Remains, label = 'remove'): Promise<void> {
   const { services } = op;

@@ -5,7 +5,7 @@ import { findImage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import { chooseStores, storeRef } from '../fleet/refs.ts';
 import { claimLock } from '../operations/claims.ts';
-import { discard } from '../operations/garbage.ts';
+import { discard, doomedImages } from '../operations/garbage.ts';
 import type { Run, Workflow } from '../operations/workflow.ts';
 import { anyHost } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
@@ -78,6 +78,15 @@ async function claimReplica(trx: Trx, image: Row<'images'>, store: Row<'backup_s
     .where('image_id', '=', image.id)
     .where('backup_storage_id', '=', store.id)
     .executeTakeFirst();
+  // it would be removed with that, and a host that was cut off may still be writing there
+  if ((await doomedImages(trx, store.id)).has(image.id))
+    throw new CisternError(
+      'WRONG_STATE',
+      `what an earlier operation left of image ${image.name} on ${store.name} is still to be removed`,
+      {
+        action: 'It goes by itself once its host and the backup storage can be reached; then try again.',
+      },
+    );
   if (there?.status === 'damaged' || there?.status === 'missing') return true;
   if (there)
     throw new CisternError('WRONG_STATE', `image ${image.name} has a replica on ${store.name} already, which is ${there.status}`);

@@ -3,7 +3,7 @@ import type { Trx } from '../db/database.ts';
 import { findBackupStorage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import { claimLock } from '../operations/claims.ts';
-import type { Waste } from '../operations/garbage.ts';
+import { doomedImages } from '../operations/garbage.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import type { Services } from '../services.ts';
 import { adoptImage, adoptReplica, isSame } from './adopt-images.ts';
@@ -115,10 +115,3 @@ const orphan = ({ id, manifest }: FoundImage, note?: string): Difference => ({
   createdAt: manifest?.createdAt ?? null,
   ...(note !== undefined && { note }),
 });
-
-/** Images that an operation had to leave there, and that are removed when their host is back. */
-async function doomedImages(trx: Trx, storeId: string): Promise<Set<string>> {
-  const rows = await trx.selectFrom('garbage').select('waste_json').execute();
-  const waste = rows.map(row => JSON.parse(row.waste_json) as Waste);
-  return new Set(waste.flatMap(one => (one.kind === 'image' && one.storeId === storeId ? one.imageId : [])));
-}

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TransferSummary } from '../../shared/commands/refs.ts';
 import type { Image } from '../../shared/model.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 import { flipBit } from '../unit/damage.ts';
-import { failsWith, filesBelow, type House, makeDisk, MiB, NO_SCHEDULES, openHouse } from './house.ts';
+import { failsWith, filesBelow, type House, makeDisk, MiB, NO_SCHEDULES, openHouse, until } from './house.ts';
 
 describe('the replicas of an image', () => {
   let house: House;
@@ -62,6 +62,23 @@ describe('the replicas of an image', () => {
     await assert.rejects(replicate('attic', 'nowhere'), failsWith('NOT_FOUND', /nowhere/));
     assert.deepEqual(Object.keys(await states()), ['depot', 'shelf', 'vault']);
   });
+
+  it('do not come where an earlier one is still to be removed, which would take them with it', async () => {
+    renameSync(store('shelf'), store('away'));
+    await done(api.deleteReplica({ params: { ref: 'base', store: 'shelf' } }, WAIT));
+    renameSync(store('away'), store('shelf'));
+    assert.deepEqual(await states(), { depot: 'ready', vault: 'ready' });
+    await assert.rejects(replicate('shelf'), failsWith('WRONG_STATE', /what an earlier operation left of image base on shelf/));
+    const host = house.cistern.agents[0]!;
+    await host.kill();
+    await host.start();
+    await until('the replica can come', async () => {
+      const copied = await replicate('shelf').catch(failsWith('WRONG_STATE'));
+      return typeof copied === 'object' && (await done(Promise.resolve(copied)));
+    });
+    assert.deepEqual(await states(), { depot: 'ready', shelf: 'ready', vault: 'ready' });
+    assert.ok(readFileSync(object('shelf')).equals(readFileSync(object('depot'))));
+  }).timeout(60_000);
 
   it('are told by the first bad part and the storage where it lies, and mended from a good one', async () => {
     for (const at of [20 * MiB, 40 * MiB]) damage('shelf', at);
