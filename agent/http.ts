@@ -40,13 +40,17 @@ export function createApp({ token, runner, registry, metrics, facts, setControll
     {
       createTask: ({ body }, context) => {
         admit(context, body.command);
-        return runner.submit(body.id, body.command as Parameters<Runner['submit']>[1]);
+        return runner.submit(body.id, body.command as Parameters<Runner['submit']>[1], body.paces);
       },
       listTasks: () => ({ items: [...registry.all()].map(reportOf) }),
       getTask: ({ params }) => reportOf(registry.get(params.id)),
       cancelTask: ({ params }, context) => {
         admit(context, 'cancel');
         return runner.cancel(params.id);
+      },
+      putTaskPaces: ({ params, body }, context) => {
+        admit(context, 'cancel');
+        return runner.setPaces(params.id, body.paces);
       },
       putTaskInput: async ({ params }, context) => {
         try {

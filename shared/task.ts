@@ -17,6 +17,10 @@ export const Progress = z
   .meta({ id: 'Progress' });
 export type Progress = z.infer<typeof Progress>;
 
+/** How many bytes a second a task may move to and from each backup storage, by its id; null: as fast as it goes. */
+export const Paces = z.record(Id, z.int().min(1).nullable());
+export type Paces = z.infer<typeof Paces>;
+
 /** What an agent says of one task. `output` is the command's output schema once the state is succeeded. */
 export const TaskReport = z
   .object({

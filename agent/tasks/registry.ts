@@ -2,13 +2,15 @@ import { createHmac } from 'node:crypto';
 import type { CommandMessage } from '../../shared/commands/index.ts';
 import { CisternError, type Problem, toProblem } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
-import { isFinal, type Progress, type TaskReport } from '../../shared/task.ts';
+import { isFinal, type Paces, type Progress, type TaskReport } from '../../shared/task.ts';
 import { poolOf } from '../worker/protocol.ts';
 import type { Journal, TaskRecord } from './journal.ts';
 
 /** A task in memory: its record and what is only known while it runs. */
 export interface Task extends TaskRecord {
   progress: Progress | null;
+  /** How fast it may go; said anew by the controller whenever that changes. */
+  paces: Paces;
   /** Somebody asked for its end. */
   cancelling: boolean;
   /** Length of its final line in the journal, as a measure of what its report weighs. */
@@ -182,7 +184,7 @@ export const interrupted = (task: { id: string; kind: string }): Problem =>
 
 const taskOf = (record: TaskRecord): Task => {
   const age = Math.max(0, Date.now() - Date.parse(record.createdAt));
-  return { ...record, progress: null, cancelling: false, bytes: 0, endedAt: 0, since: performance.now() - age };
+  return { ...record, progress: null, paces: {}, cancelling: false, bytes: 0, endedAt: 0, since: performance.now() - age };
 };
 
 function recordOf({

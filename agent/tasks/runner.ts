@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import type { CommandMessage } from '../../shared/commands/index.ts';
 import { CisternError, toProblem } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
-import { isFinal, type TaskReport } from '../../shared/task.ts';
+import { isFinal, type Paces, type TaskReport } from '../../shared/task.ts';
 import type { AgentConfig } from '../config.ts';
-import { HOST_WORKER, type TaskResult } from '../worker/protocol.ts';
+import { HOST_WORKER, type TaskInput, type TaskResult } from '../worker/protocol.ts';
 import { createWorkers } from '../worker/workers.ts';
 import { createInputs, uploadOf } from './inputs.ts';
 import { interrupted, type Outcome, type Registry, reportOf, type Task } from './registry.ts';
@@ -58,12 +58,14 @@ export function createRunner({ config, spoolDir, registry, log }: RunnerOptions)
 
   function dispatch(task: Task, command: CommandMessage): void {
     const upload = uploadOf(command);
-    if (!upload) return workers.run(task.poolId ?? HOST_WORKER, task.id, command);
+    const run = (input?: TaskInput): void =>
+      workers.run(task.poolId ?? HOST_WORKER, { id: task.id, command, paces: task.paces, ...(input && { input }) });
+    if (!upload) return run();
     inputs.expect({
       id: task.id,
       size: upload.size,
       progress: progress => registry.progress(task, progress),
-      arrived: input => start(task, () => workers.run(task.poolId ?? HOST_WORKER, task.id, command, input)),
+      arrived: input => start(task, () => run(input)),
       failed: error => void inputs.drop(task.id).then(() => registry.finish(task, { state: 'failed', error: toProblem(error) })),
     });
   }
@@ -77,6 +79,11 @@ export function createRunner({ config, spoolDir, registry, log }: RunnerOptions)
     }
   }
 
+  function setPaces(task: Task, paces: Paces): void {
+    task.paces = { ...task.paces, ...paces };
+    workers.pace(task.id, paces);
+  }
+
   async function abandonInput(task: Task): Promise<boolean> {
     if (!(await inputs.drop(task.id))) return false;
     registry.finish(task, outcomeOf(task, abandoned, stopping));
@@ -84,12 +91,19 @@ export function createRunner({ config, spoolDir, registry, log }: RunnerOptions)
   }
 
   return {
-    async submit(id: string, command: CommandMessage): Promise<TaskReport> {
+    async submit(id: string, command: CommandMessage, paces: Paces = {}): Promise<TaskReport> {
       if (stopping) throw new CisternError('BUSY', 'the agent is stopping');
       const { task, isNew } = await registry.add(id, command);
+      setPaces(task, paces);
       // its end may have been asked for while it was being written down
       if (isNew && (stopping || task.cancelling)) registry.finish(task, outcomeOf(task, abandoned, stopping));
       else if (isNew) start(task, () => dispatch(task, command));
+      return reportOf(task);
+    },
+    /** TASK_UNKNOWN where there is none; nothing where it has ended. */
+    setPaces(id: string, paces: Paces): TaskReport {
+      const task = registry.get(id);
+      setPaces(task, paces);
       return reportOf(task);
     },
     receive: inputs.receive,

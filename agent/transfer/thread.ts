@@ -11,6 +11,9 @@ import { draw } from './pace.ts';
 import { COUNT, NEXT, STOP, WIDTH, type ThreadEnd, type ThreadJob, type ThreadReport } from './thread-job.ts';
 import { verifyPart } from './verify.ts';
 
+/** Bytes that are paced at once. */
+const SLICE = 64 * 2 ** 10;
+
 /** Parts that were claimed and are not known to have arrived. */
 const claimed = new Set<number>();
 const report = (news: ThreadReport): void => parentPort?.postMessage(news);
@@ -26,8 +29,12 @@ async function run(job: ThreadJob): Promise<void> {
   const paced = ({ pace }: ThreadEnd): Moved =>
     pace
       ? bytes => {
-          draw(pace, bytes, stopped);
-          moved(bytes);
+          // in slices, so that a slow pace is not taken for a standstill
+          for (let left = bytes; left > 0; left -= SLICE) {
+            const some = Math.min(left, SLICE);
+            draw(pace, some, stopped);
+            moved(some);
+          }
         }
       : moved;
   const reader = await open(job.reader, 'openReader', paced(job.reader));

@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import type { PoolRef, StoreRef } from '../../shared/commands/refs.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { BackupStore } from '../backup/driver.ts';
+import { pacedStore } from '../backup/paced.ts';
 import type { TaskContext } from '../commands/handler.ts';
 import type { AgentConfig } from '../config.ts';
 import { makeTaskFolder } from '../host/task-folder.ts';
 import type { Pool } from '../primary/driver.ts';
+import type { TaskPaces } from './paces.ts';
 import type { TaskInput } from './protocol.ts';
 
 export interface ContextOptions {
@@ -15,6 +17,8 @@ export interface ContextOptions {
   spoolDir: string;
   signal: AbortSignal;
   input: TaskInput | undefined;
+  /** Of the backup storages that the task moves bytes to and from. */
+  paces: TaskPaces;
   progress: TaskContext['progress'];
   pool(ref: PoolRef, signal: AbortSignal): Promise<Pool>;
   openStore(ref: StoreRef, signal: AbortSignal): Promise<BackupStore>;
@@ -32,7 +36,7 @@ export function createContext(options: ContextOptions): TaskContext & AsyncDispo
   async function openStore(ref: StoreRef): Promise<BackupStore> {
     const store = await options.openStore(ref, signal);
     stores.push(store);
-    return store;
+    return pacedStore(store, options.paces.of(ref.id));
   }
 
   return {

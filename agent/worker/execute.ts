@@ -6,6 +6,7 @@ import type { Handlers } from '../commands/handler.ts';
 import type { AgentConfig } from '../config.ts';
 import { createContext } from './context.ts';
 import { createLimiter } from './limiter.ts';
+import type { TaskPaces } from './paces.ts';
 import { createPools } from './pools.ts';
 import { createMeter } from './progress.ts';
 import { poolOf, type TaskInput, type TaskResult } from './protocol.ts';
@@ -14,6 +15,7 @@ export interface Execution {
   id: string;
   command: CommandMessage;
   input: TaskInput | undefined;
+  paces: TaskPaces;
   signal: AbortSignal;
   started(): void;
   progress(progress: Progress): void;
@@ -79,7 +81,7 @@ export function createExecutor({
   });
 
   async function handle(
-    { id, command, input, signal, started }: Execution,
+    { id, command, input, paces, signal, started }: Execution,
     progress: Parameters<typeof createContext>[0]['progress'],
   ): Promise<unknown> {
     started();
@@ -91,6 +93,7 @@ export function createExecutor({
       spoolDir,
       signal,
       input,
+      paces,
       progress,
       pool: pools.get,
       openStore: async (ref, abort) => (await import('../backup/registry.ts')).openBackupStore(ref, abort),

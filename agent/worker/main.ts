@@ -1,13 +1,14 @@
 import { flushCompileCache } from 'node:module';
 import process from 'node:process';
-import { createExecutor, type Execution } from './execute.ts';
-import type { FromWorker, ToWorker } from './protocol.ts';
+import { createExecutor } from './execute.ts';
+import { createPaces, type TaskPaces } from './paces.ts';
+import type { FromWorker, TaskRun, ToWorker } from './protocol.ts';
 
 /**
  * Entry of a worker process: it carries out the commands of one storage pool, or those that touch none. The agent forks it as the
  * leader of its own process group, so that its children (qemu-img, ssh) can be ended with it.
  */
-const running = new Map<string, AbortController>();
+const running = new Map<string, { abort: AbortController; paces: TaskPaces }>();
 /** After the first task most of what a worker needs is loaded: time to keep it compiled, as it may be killed later. */
 let first = true;
 let execute: ReturnType<typeof createExecutor> | undefined;
@@ -20,13 +21,14 @@ const send = (message: FromWorker): void => {
   if (process.connected) process.send!(message, undefined, undefined, () => undefined);
 };
 
-async function run(id: string, command: Execution['command'], input: Execution['input']): Promise<void> {
-  const abort = new AbortController();
-  running.set(id, abort);
+async function run({ id, command, input, paces: given }: TaskRun): Promise<void> {
+  const [abort, paces] = [new AbortController(), createPaces(given)];
+  running.set(id, { abort, paces });
   const result = await execute!({
     id,
     command,
     input,
+    paces,
     signal: abort.signal,
     started: () => send({ type: 'started', id }),
     progress: progress => send({ type: 'progress', id, progress }),
@@ -51,13 +53,14 @@ function endGroup(): void {
 
 process.on('message', (message: ToWorker) => {
   if (message.type === 'init') execute = createExecutor({ ...message, swept: ids => send({ type: 'swept', ids }) });
-  else if (message.type === 'run') void run(message.id, message.command, message.input);
-  else running.get(message.id)?.abort();
+  else if (message.type === 'run') void run(message);
+  else if (message.type === 'pace') running.get(message.id)?.paces.set(message.paces);
+  else running.get(message.id)?.abort.abort();
 });
 
 process.on('disconnect', () => {
   if (running.size === 0) return endGroup();
-  for (const abort of running.values()) abort.abort();
+  for (const { abort } of running.values()) abort.abort();
   setTimeout(endGroup, ORPHAN_MS);
 });
 // the agent alone decides when workers end; a Ctrl-C in the terminal reaches it as well

@@ -1,6 +1,6 @@
 import type { CommandMessage } from '../../shared/commands/index.ts';
 import type { Problem } from '../../shared/errors.ts';
-import type { Progress } from '../../shared/task.ts';
+import type { Paces, Progress } from '../../shared/task.ts';
 import type { AgentConfig } from '../config.ts';
 
 /** The bytes that came for a task: a file in its spool folder. */
@@ -18,9 +18,17 @@ export interface InitWorker {
   sweep: string[];
 }
 
+/** A task as its worker gets it. */
+export interface TaskRun {
+  id: string;
+  command: CommandMessage;
+  paces: Paces;
+  input?: TaskInput;
+}
+
 /** What the agent says to a worker. The first message is `init`. */
 export type ToWorker =
-  InitWorker | { type: 'run'; id: string; command: CommandMessage; input?: TaskInput } | { type: 'cancel'; id: string };
+  InitWorker | ({ type: 'run' } & TaskRun) | { type: 'pace'; id: string; paces: Paces } | { type: 'cancel'; id: string };
 
 /** How a task ended in its worker; `aborted`: after a cancel, whatever error came of it. */
 export type TaskResult = { ok: true; output: unknown } | { ok: false; problem: Problem; aborted: boolean };

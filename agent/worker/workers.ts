@@ -1,10 +1,9 @@
-import type { CommandMessage } from '../../shared/commands/index.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
-import type { Progress } from '../../shared/task.ts';
+import type { Paces, Progress } from '../../shared/task.ts';
 import type { AgentConfig } from '../config.ts';
 import { type Child, spawnChild } from './child.ts';
-import type { FromWorker, TaskInput, TaskResult } from './protocol.ts';
+import type { FromWorker, TaskResult, TaskRun } from './protocol.ts';
 
 export interface WorkersOptions {
   config: AgentConfig;
@@ -123,12 +122,14 @@ export function createWorkers(options: WorkersOptions) {
   tick.unref();
 
   return {
-    run(key: string, id: string, command: CommandMessage, input?: TaskInput): void {
+    run(key: string, task: TaskRun): void {
       const worker = byKey.get(key) ?? start(key);
-      worker.tasks.set(id, null);
-      byTask.set(id, worker);
-      worker.child.send({ type: 'run', id, command, ...(input ? { input } : {}) });
+      worker.tasks.set(task.id, null);
+      byTask.set(task.id, worker);
+      worker.child.send({ type: 'run', ...task });
     },
+    /** How fast a task may go from now on; nothing where no worker has it. */
+    pace: (id: string, paces: Paces): void => byTask.get(id)?.child.send({ type: 'pace', id, paces }),
     /** False where no worker has this task. */
     cancel(id: string): boolean {
       const worker = byTask.get(id);

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { AnyCommandMessage } from '../commands/index.ts';
 import { Facts, Id } from '../model.ts';
 import { Position } from '../position.ts';
-import { TaskReport } from '../task.ts';
+import { Paces, TaskReport } from '../task.ts';
 import { routes } from './route.ts';
 
 const task = z.object({ id: Id });
@@ -16,7 +16,7 @@ export const agentRoutes = routes({
     tag: 'tasks',
     summary: 'Start a task',
     description: 'The controller chooses the id; the same id sent twice returns the report of the first one.',
-    body: z.strictObject({ id: Id, command: AnyCommandMessage }),
+    body: z.strictObject({ id: Id, command: AnyCommandMessage, paces: Paces.optional() }),
     status: 202,
     output: TaskReport,
   },
@@ -47,6 +47,17 @@ export const agentRoutes = routes({
     summary: 'Cancel a task',
     params: task,
     status: 202,
+    output: TaskReport,
+  },
+  putTaskPaces: {
+    method: 'put',
+    path: '/v1/tasks/:id/paces',
+    role: 'controller',
+    tag: 'tasks',
+    summary: 'Say how fast a task may move bytes to and from backup storages, also while it does',
+    params: task,
+    body: z.strictObject({ paces: Paces }),
+    status: 200,
     output: TaskReport,
   },
   putTaskInput: {

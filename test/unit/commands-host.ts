@@ -10,6 +10,7 @@ import { handlers } from '../../agent/commands/index.ts';
 import { poolDriver } from '../../agent/commands/pool-driver.ts';
 import { AgentConfig } from '../../agent/config.ts';
 import { createContext } from '../../agent/worker/context.ts';
+import { createPaces, type TaskPaces } from '../../agent/worker/paces.ts';
 import { createPools } from '../../agent/worker/pools.ts';
 import type { TaskInput } from '../../agent/worker/protocol.ts';
 import { type CommandInput, type CommandKind, type CommandOutput, findCommand } from '../../shared/commands/index.ts';
@@ -23,6 +24,7 @@ interface RunOptions {
   signal?: AbortSignal;
   /** What was uploaded for the task. */
   upload?: TaskInput;
+  paces?: TaskPaces;
   progress?: (stage: string, done: number, total: number | null) => void;
 }
 
@@ -55,6 +57,7 @@ export async function startHost(settings: Record<string, unknown> = {}) {
         spoolDir,
         signal: options.signal ?? new AbortController().signal,
         input: options.upload,
+        paces: options.paces ?? createPaces({}),
         progress: options.progress ?? (() => undefined),
         pool: pools.get,
         openStore: openBackupStore,
