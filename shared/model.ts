@@ -132,6 +132,17 @@ export const PrimaryStorage = z
   .meta({ id: 'PrimaryStorage' });
 export type PrimaryStorage = z.infer<typeof PrimaryStorage>;
 
+/** Limits of a backup storage, over all hosts; null: none. */
+export const StoreLimits = z.object({
+  bytesPerSecond: z
+    .int()
+    .min(2 ** 20)
+    .nullable()
+    .describe('what may go to and from it, of which every transfer gets an equal share'),
+  transfers: z.int().min(1).max(1000).nullable().describe('at once; more wait in line'),
+});
+export type StoreLimits = z.infer<typeof StoreLimits>;
+
 export const BackupStorage = z
   .object({
     id: Id,
@@ -142,6 +153,7 @@ export const BackupStorage = z
     status: Status,
     reason: z.string().nullable(),
     capacity: Capacity.nullable().describe('null where the storage does not tell'),
+    limits: StoreLimits,
     createdAt: Time,
   })
   .meta({ id: 'BackupStorage' });

@@ -141,7 +141,7 @@ type BackupKeys =
   | 'deleteBackupStorage';
 
 export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
-  const { db, events } = api.services;
+  const { db, events, fleet } = api.services;
   return {
     async listBackupStorages({ query }) {
       let rows = db.read.selectFrom('backup_storages').selectAll();
@@ -153,12 +153,18 @@ export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
     },
     getBackupStorage: async ({ params }) => toBackupStorage(await findBackupStorage(db.read, params.ref)),
     addBackupStorage: ({ body }, context) => startOperation(api, addBackupStorage, body, context),
-    updateBackupStorage: ({ params, body }, { caller }) =>
-      db.write(async trx => {
+    updateBackupStorage: async ({ params, body }, { caller }) => {
+      const updated = await db.write(async trx => {
         const row = await findBackupStorage(trx, params.ref);
         if (body.name !== undefined && body.name !== row.name)
           await claimName(trx, 'backup_storages', 'backup storage', body.name);
-        const set = { name: body.name ?? row.name, state: body.state ?? row.state };
+        const { bytesPerSecond = row.bytes_per_second, transfers = row.transfers } = body.limits ?? {};
+        const set = {
+          name: body.name ?? row.name,
+          state: body.state ?? row.state,
+          bytes_per_second: bytesPerSecond,
+          transfers,
+        };
         await trx.updateTable('backup_storages').set(set).where('id', '=', row.id).execute();
         if (set.state !== row.state)
           await events.append(
@@ -169,7 +175,10 @@ export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
             caller.name,
           );
         return toBackupStorage({ ...row, ...set });
-      }),
+      });
+      await fleet.limitsChanged(updated.id);
+      return updated;
+    },
     refreshBackupStorage: ({ params }, context) => startOperation(api, refreshBackupStorage, params, context),
     scanBackupStorage: ({ params, body }, context) => startOperation(api, scanBackupStorage, { ...params, ...body }, context),
     deleteBackupStorage: ({ params }, context) => startOperation(api, deleteBackupStorage, params, context),

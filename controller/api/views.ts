@@ -99,6 +99,7 @@ export const toBackupStorage = (row: Row<'backup_storages'>): BackupStorage => (
   status: row.status,
   reason: row.reason,
   capacity: row.total === null ? null : { total: row.total, available: row.available! },
+  limits: { bytesPerSecond: row.bytes_per_second, transfers: row.transfers },
   createdAt: row.created_at,
 });
 

@@ -10,6 +10,7 @@ import { statements } from './migrations/001-start.ts';
 import { statements as time } from './migrations/002-time.ts';
 import { statements as access } from './migrations/003-access.ts';
 import { statements as damage } from './migrations/004-damage.ts';
+import { statements as limits } from './migrations/005-limits.ts';
 import type { Tables } from './schema.ts';
 import { openSqlite, sqliteDialect } from './sqlite.ts';
 
@@ -51,6 +52,7 @@ const MIGRATIONS: Record<string, readonly string[]> = {
   '002-time': time,
   '003-access': access,
   '004-damage': damage,
+  '005-limits': limits,
 };
 
 export interface DatabaseOptions {

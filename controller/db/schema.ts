@@ -59,6 +59,9 @@ export interface Tables {
     reason: string | null;
     total: number | null;
     available: number | null;
+    /** Limits over all hosts; null: none. */
+    bytes_per_second: number | null;
+    transfers: number | null;
     created_at: string;
   };
   images: {

@@ -9,6 +9,7 @@ import { isFinal, type Progress, type ReportBatch, type TaskReport } from '../..
 import type { Database } from '../db/database.ts';
 import type { Secrets } from '../secrets.ts';
 import { createRuns } from './runs.ts';
+import { createTraffic, type Place } from './traffic.ts';
 
 export type AgentClient = Client<typeof agentRoutes>;
 
@@ -42,6 +43,8 @@ export interface Fleet {
   isRun(hostId: string, epoch: number): void;
   /** Takes a batch of reports; returns the number up to which batches of this agent run are known. AGENT_UNKNOWN for another run. */
   take(hostId: string, batch: ReportBatch): number;
+  /** The limits of a backup storage were changed: they hold for what runs already, too. */
+  limitsChanged(storeId: string): Promise<void>;
   /** Tasks that this controller waits for on a host. */
   busy(hostId: string): number;
   /** Operations whose tasks run on a host. */
@@ -57,6 +60,8 @@ interface Waiter {
   hostId: string;
   operation: string | undefined;
   report(report: TaskReport): void;
+  /** Its place among the transfers has changed. */
+  wake(): void;
 }
 
 export interface FleetOptions {
@@ -75,6 +80,7 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
   const waiters = new Map<string, Waiter>();
   const runs = createRuns(meet, onStray);
   const load = new Map<string, number>();
+  const traffic = createTraffic(db);
 
   const client = async (hostId: string): Promise<AgentClient> => {
     const known = clients.get(hostId);
@@ -102,6 +108,7 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
     busy: hostId => load.get(hostId) ?? 0,
     operationsOn: hostId =>
       [...waiters.values()].flatMap(({ hostId: on, operation }) => (on === hostId && operation !== undefined ? operation : [])),
+    limitsChanged: traffic.refresh,
     isRun: runs.is,
     take(hostId, batch) {
       if (runs.isNew(hostId, batch))
@@ -114,7 +121,20 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
     async run(hostId, taskId, message, options) {
       load.set(hostId, fleet.busy(hostId) + 1);
       try {
-        const report = await follow(hostId, taskId, message as unknown as CommandMessage, options);
+        using place = await traffic.enter(message as unknown as CommandMessage, {
+          signal: options.signal,
+          waiting: store =>
+            options.onProgress?.({
+              stage: `wait for a place at ${store}`,
+              done: 0,
+              total: null,
+              unit: 'items',
+              rate: null,
+              eta: null,
+            }),
+          changed: () => waiters.get(taskId)?.wake(),
+        });
+        const report = await follow(hostId, taskId, message as unknown as CommandMessage, place, options);
         if (report.state === 'succeeded') return findCommand(message.kind)!.output.parse(report.output) as never;
         throw report.error
           ? fromProblem(report.error)
@@ -150,6 +170,7 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
     hostId: string,
     taskId: string,
     message: CommandMessage,
+    place: Place,
     { signal, operation, onProgress, patienceSeconds = retrySeconds }: RunOptions,
   ): Promise<TaskReport> => {
     let last: TaskReport | undefined;
@@ -160,7 +181,7 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
       if (report.progress) onProgress?.(report.progress);
       wake();
     };
-    waiters.set(taskId, { hostId, operation, report: take });
+    waiters.set(taskId, { hostId, operation, report: take, wake: () => wake() });
     let awaySince: number | undefined;
     const ask = async (request: (agent: AgentClient) => Promise<TaskReport>): Promise<boolean> => {
       try {
@@ -180,13 +201,29 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
         return true;
       }
     };
+    let told = '{}';
     const create = async (agent: AgentClient) => {
+      const paces = place.paces();
       try {
-        return await agent.createTask({ body: { id: taskId, command: message as never } }, { signal });
+        const report = await agent.createTask({ body: { id: taskId, command: message as never, paces } }, { signal });
+        told = JSON.stringify(paces);
+        return report;
       } catch (error) {
         if (!(error instanceof CisternError && error.code === 'TASK_ID_REUSED')) throw error;
         // ids are made of operation and step: an earlier controller sent this step, when a time or an order in it was another
         return agent.getTask({ params: { id: taskId } }, { signal });
+      }
+    };
+    /** Tells the agent what the paces are now; one that is away, or does not have the task yet, is told at the next report. */
+    const tellPaces = async (): Promise<boolean> => {
+      const paces = place.paces();
+      try {
+        take(await (await client(hostId)).putTaskPaces({ params: { id: taskId }, body: { paces } }, { signal }));
+        told = JSON.stringify(paces);
+        return true;
+      } catch (error) {
+        if (error instanceof CisternError || signal.aborted) return false;
+        throw error;
       }
     };
     let known = false;
@@ -195,6 +232,7 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
         await ask(create);
         known = true;
       }
+      while (awaySince === undefined && !isEnded(last) && JSON.stringify(place.paces()) !== told) if (!(await tellPaces())) break;
       if (last && isFinal(last.state)) return last;
       if (awaySince !== undefined) continue;
       const heard = await new Promise<boolean>(resolve => {
@@ -211,3 +249,5 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
   };
   return fleet;
 }
+
+const isEnded = (report: TaskReport | undefined): boolean => report !== undefined && isFinal(report.state);

@@ -9,6 +9,7 @@ import {
   PrimaryStorage,
   State,
   Status,
+  StoreLimits,
   Time,
   Bytes,
 } from '../model.ts';
@@ -247,9 +248,13 @@ export const backupStorageRoutes = routes({
     path: '/api/v1/backup-storages/:ref',
     role: 'admin',
     tag: 'backup storage',
-    summary: 'Rename a backup storage or change its state',
+    summary: 'Rename a backup storage, change its state or its limits',
     params: ref,
-    body: z.strictObject({ name: Name.optional(), state: State.optional() }),
+    body: z.strictObject({
+      name: Name.optional(),
+      state: State.optional(),
+      limits: StoreLimits.partial().strict().optional().describe('they hold for what runs already, too'),
+    }),
     status: 200,
     output: BackupStorage,
   },

@@ -101,6 +101,7 @@ describe('cistern: commands', () => {
       ],
       { body: { name: 'vault', type: 'sftp', config: { host: 'vault1', port: 2222, password: 'token-of-the-agent' } } },
     ],
+    ['updateBackupStorage', ['backup-storage', 'update', 'shelf', '--bandwidth', '200M', '--transfers', 'none'], { body: { limits: { bytesPerSecond: 200 * 2 ** 20, transfers: null } } }], // prettier-ignore
     ['updateBackupStorage', ['backup-storage', 'update', 'shelf', '--state', 'disabled'], { body: { state: 'disabled' } }],
     ['refreshBackupStorage', ['backup-storage', 'refresh', 'shelf']],
     ['deleteBackupStorage', ['backup-storage', 'delete', 'shelf']],

@@ -61,6 +61,7 @@ export const samples = {
     status: 'connected' as const,
     reason: null,
     capacity: null,
+    limits: { bytesPerSecond: 200 * 2 ** 20, transfers: null },
     createdAt: at,
   },
   image: {

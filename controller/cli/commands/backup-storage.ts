@@ -6,7 +6,7 @@ import { listFor, withLimit } from '../lists.ts';
 import { runOperation, withWait } from '../operation.ts';
 import type { Settings } from '../settings.ts';
 import type { Column } from '../table.ts';
-import { formatBytes } from '../units.ts';
+import { formatBytes, parseCount, parseSize } from '../units.ts';
 import { configPairs, describeCapacity, settingsOf, usedShare, withSettings } from './storage-options.ts';
 import { runScan } from './scan.ts';
 
@@ -71,16 +71,29 @@ export function addBackupStorageCommands(runtime: Runtime, program: Command): vo
   );
   leaf(runtime, storage, {
     usage: 'update <backup-storage>',
-    summary: 'Rename a backup storage or change its state',
-    examples: ['backup-storage update vault --state disabled'],
+    summary: 'Rename a backup storage, change its state or its limits',
+    examples: [
+      'backup-storage update vault --state disabled',
+      'backup-storage update vault --bandwidth 200M --transfers 4',
+      'backup-storage update vault --bandwidth none',
+    ],
     action: async call => {
-      const { name, state } = call.options as { name?: string; state?: State };
-      if (name === undefined && state === undefined) call.usage('nothing to change: give --name or --state');
-      show(call, await call.client.updateBackupStorage({ params: { ref: call.args[0]! }, body: { name, state } }));
+      const { name, state, bandwidth, transfers } = call.options as UpdateOptions;
+      if ([name, state, bandwidth, transfers].every(value => value === undefined))
+        call.usage('nothing to change: give --name, --state, --bandwidth or --transfers');
+      const limited = bandwidth !== undefined || transfers !== undefined;
+      const body = {
+        name,
+        state,
+        ...(limited && { limits: { bytesPerSecond: limitOf(bandwidth), transfers: limitOf(transfers) } }),
+      };
+      show(call, await call.client.updateBackupStorage({ params: { ref: call.args[0]! }, body }));
     },
   })
     .option('--name <name>', 'the new name')
-    .addOption(new Option('--state <state>', 'enabled, maintenance or disabled').choices(State.options));
+    .addOption(new Option('--state <state>', 'enabled, maintenance or disabled').choices(State.options))
+    .option('--bandwidth <size>', 'bytes a second over all hosts, such as 200M; none: no limit', orNone(parseSize))
+    .option('--transfers <count>', 'transfers at once over all hosts; none: no limit', orNone(parseCount(1, 1000)));
   withWait(
     leaf(runtime, storage, {
       usage: 'refresh <backup-storage>',
@@ -109,7 +122,25 @@ export function addBackupStorageCommands(runtime: Runtime, program: Command): vo
   );
 }
 
-const show = (call: Call, storage: BackupStorage): void =>
+/** commander takes no null. */
+type Limit = number | 'none';
+
+interface UpdateOptions {
+  name?: string;
+  state?: State;
+  bandwidth?: Limit;
+  transfers?: Limit;
+}
+
+const orNone =
+  (parse: (text: string) => number) =>
+  (text: string): Limit =>
+    text === 'none' ? text : parse(text);
+
+const limitOf = (limit: Limit | undefined): number | null | undefined => (limit === 'none' ? null : limit);
+
+function show(call: Call, storage: BackupStorage): void {
+  const { bytesPerSecond, transfers } = storage.limits;
   call.out.show(storage, [
     ['name', storage.name],
     ['id', storage.id],
@@ -119,4 +150,7 @@ const show = (call: Call, storage: BackupStorage): void =>
     ['reason', storage.reason ?? undefined],
     ['state', storage.state],
     ['capacity', describeCapacity(storage.capacity)],
+    ['bandwidth', bytesPerSecond === null ? undefined : `${formatBytes(bytesPerSecond)}/s at most`],
+    ['transfers', transfers === null ? undefined : `${transfers} at most`],
   ]);
+}
