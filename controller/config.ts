@@ -38,6 +38,7 @@ export const ControllerConfig = z.strictObject({
       prune: z.string().default('41 3 * * *'),
       backup: z.string().default('11 4 * * *'),
       scrub: z.string().default('23 2 * * 0'),
+      uploads: z.string().default('37 4 * * *'),
     })
     .prefault({})
     .describe('cron expressions of the regular work'),

@@ -26,6 +26,9 @@ export function newIdsAfter(id: string): void {
   newest = Math.max(newest, millisOf(id));
 }
 
+/** When an id was made, in Unix milliseconds, by the clock of who made it. */
+export const timeOf = (id: string): number => millisOf(id);
+
 const millisOf = (id: string): number => parseInt(id.replaceAll('-', '').slice(0, 12), 16);
 
 /**

@@ -12,10 +12,15 @@ export const scanStore: Handler<'store.scan'> = async ({ store: ref }, ctx) => {
     ctx.signal.throwIfAborted();
     try {
       const { name, media, format, size, virtualSize, digest, createdAt } = await readManifest(store, id);
-      images.push({ id, manifest: { name, media, format, size, virtualSize, digest, createdAt }, problem: null });
+      images.push({
+        id,
+        manifest: { name, media, format, size, virtualSize, digest, createdAt },
+        unfinished: false,
+        problem: null,
+      });
     } catch (error) {
       if (!(error instanceof CisternError && ['OBJECT_MISSING', 'MANIFEST_INVALID'].includes(error.code))) throw error;
-      images.push({ id, manifest: null, problem: error.message });
+      images.push({ id, manifest: null, unfinished: error.code === 'OBJECT_MISSING', problem: error.message });
     }
     ctx.progress('scan', images.length, ids.length, 'items');
   }

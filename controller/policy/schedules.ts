@@ -9,10 +9,13 @@ import { everySecond } from './cron.ts';
 import { evictUnderPressure } from './eviction.ts';
 import { scrubCaches } from './scrub.ts';
 import { measurePool, measureStores } from './measure.ts';
+import { createUploadSweep } from './uploads.ts';
+
+const sweepUploads = createUploadSweep();
 
 /** The regular work, by name. Each may also be run by hand. */
 export const JOBS: Record<
-  'capacity' | 'trash' | 'cache' | 'prune' | 'backup' | 'scrub',
+  'capacity' | 'trash' | 'cache' | 'prune' | 'backup' | 'scrub' | 'uploads',
   (services: Services, engine: Engine, signal: AbortSignal) => Promise<void>
 > = {
   async capacity(services, _engine, signal) {
@@ -42,6 +45,7 @@ export const JOBS: Record<
   },
   cache: (services, engine) => evictUnderPressure(services, engine),
   scrub: scrubCaches,
+  uploads: (services, _engine, signal) => sweepUploads(services, signal),
   async backup({ db, log, metrics }) {
     const file = await backUp(db);
     metrics.backupTime.setToCurrentTime();

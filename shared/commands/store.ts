@@ -19,6 +19,7 @@ export const FoundImage = z.object({
       createdAt: Time,
     })
     .nullable(),
+  unfinished: z.boolean().default(false).describe('there is no manifest at all: its upload goes on, or was cut short'),
   problem: z.string().nullable().default(null).describe('why there is no manifest'),
 });
 export type FoundImage = z.infer<typeof FoundImage>;
