@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { machine, type Machine } from './machine.ts';
 import type { Bench, Row } from './row.ts';
 
-const NOT_A_BENCH = ['index', 'machine', 'row'];
+const NOT_A_BENCH = ['index', 'machine', 'row', 'ended'];
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'boolean', default: false } } });
 const [name] = positionals;

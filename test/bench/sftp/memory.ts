@@ -1,13 +1,11 @@
 import { readFile, readlink } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { FINAL_STATES, type Operation } from '../../../shared/model.ts';
-import { done, startCistern } from '../../servers/cistern.ts';
+import { startCistern } from '../../servers/cistern.ts';
 import { descendants } from '../../servers/processes.ts';
+import { ended } from '../ended.ts';
 import type { Place } from './place.ts';
 
 const SAMPLE_MS = 200;
-/** One operation may take ten minutes on a slow disk. */
-const LOOKS = 10;
 
 /**
  * The most memory that an agent and its workers took together, in bytes, while an image of `place` was fetched into the cache of a
@@ -19,12 +17,6 @@ export async function agentMemory(place: Place, object: string): Promise<number>
   const { host, port, user, hostKey, privateKey, path } = place.sshd;
   const pool = { name: 'pool', type: 'local', config: { path: cistern.dir('pool') } };
   const store = { name: 'store', type: 'sftp', config: { host, port, user, hostKey, privateKey, path } };
-  const ended = async (starting: Promise<Operation>): Promise<void> => {
-    let operation = await starting;
-    for (let look = 0; look < LOOKS && !FINAL_STATES.includes(operation.state); look++)
-      operation = await api.getOperation({ params: { ref: operation.id }, query: { wait: 60 } });
-    await done(Promise.resolve(operation));
-  };
   let peak = 0;
   let sampling = true;
   const sampled = (async () => {
@@ -36,13 +28,13 @@ export async function agentMemory(place: Place, object: string): Promise<number>
     }
   })();
   try {
-    await ended(api.addPrimaryStorage({ body: pool }));
-    await ended(api.addBackupStorage({ body: store }));
+    await ended(api, api.addPrimaryStorage({ body: pool }));
+    await ended(api, api.addBackupStorage({ body: store }));
     const source = { type: 'object', backupStorage: 'store', path: object } as const;
-    await ended(api.importImage({ body: { name: 'image', sourceFormat: 'raw', source } }));
-    await ended(api.addToCache({ body: { image: 'image', primaryStorage: 'pool' } }));
-    await ended(api.createVolumes({ body: { name: 'clone', image: 'image' } }));
-    await ended(api.uploadVolume({ params: { ref: 'clone' }, body: { name: 'back' } }));
+    await ended(api, api.importImage({ body: { name: 'image', sourceFormat: 'raw', source } }));
+    await ended(api, api.addToCache({ body: { image: 'image', primaryStorage: 'pool' } }));
+    await ended(api, api.createVolumes({ body: { name: 'clone', image: 'image' } }));
+    await ended(api, api.uploadVolume({ params: { ref: 'clone' }, body: { name: 'back' } }));
   } finally {
     sampling = false;
     await sampled;
