@@ -19,6 +19,14 @@ const ceph = {
   'ceph-common': ['ceph', 'ceph-authtool', 'radosgw-admin'],
   radosgw: ['radosgw'],
 };
+const openstack = {
+  'swift-proxy': ['swift-proxy-server'],
+  'swift-account': ['swift-account-server'],
+  'swift-container': ['swift-container-server'],
+  'swift-object': ['swift-object-server'],
+  memcached: ['memcached'],
+  'python3-keystone': ['keystone-manage', 'keystone-wsgi-public'],
+};
 // file systems on small disks of the tests
 const fileSystems = { xfsprogs: ['mkfs.xfs'], 'btrfs-progs': ['mkfs.btrfs', 'btrfs'] };
 // makers of disks whose headers are judged
@@ -32,8 +40,8 @@ export const NEEDS = {
   demo: { dev: false, packages: { ...base, ...servers }, why: 'for disk images and a private SFTP server on loopback' },
   test: {
     dev: true,
-    packages: { ...base, ...nfs, ...servers, ...ceph, ...disks, ...fileSystems, systemd: ['systemd-analyze'] },
-    why: 'for disk images, private SFTP and Ceph servers on loopback, the NFS client and the check of the units',
+    packages: { ...base, ...nfs, ...servers, ...ceph, ...openstack, ...disks, ...fileSystems, systemd: ['systemd-analyze'] },
+    why: 'for disk images, private SFTP, Ceph, Swift and Keystone servers on loopback, the NFS client and the check of the units',
   },
   bench: {
     dev: true,

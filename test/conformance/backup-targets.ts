@@ -4,36 +4,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { startSshd } from '../servers/sshd.ts';
+import type { BackupTarget, Config, View } from './backup-target.ts';
 import { filesBelow, flipByte, PART, tempFolder } from './backup-image.ts';
+import { startSwiftTarget } from './swift-target.ts';
 
-type Config = Record<string, unknown>;
-
-/** What lies in a storage, seen past the driver. Paths are those that the driver is given. */
-export interface View {
-  /** Every object, in order; what is unfinished too, under whatever name. */
-  files(): Promise<string[]>;
-  readObject(path: string): Promise<Buffer>;
-  writeObject(path: string, body: Buffer): Promise<void>;
-  /** Bytes that an object takes. */
-  stored(path: string): Promise<number>;
-  /** Changes one byte of an object at rest. */
-  damage(path: string, offset: number): Promise<void>;
-  /** Cuts an object off. */
-  shorten(path: string, size: number): Promise<void>;
-}
-
-export interface BackupTarget extends View, AsyncDisposable {
-  /** What a user would configure. */
-  config: Config;
-  /** The same server with a place that is not there, and what an error calls it. */
-  missing: { config: Config; words: RegExp };
-  /** The same server with a place that may be read, not written. */
-  locked: { config: Config; words: RegExp };
-  /** The same kind with room for at most 4 parts, a storage of its own. */
-  small(): Promise<{ config: Config; files: View['files'] } & AsyncDisposable>;
-  /** The folder that holds the objects, for kinds that keep them in one. */
-  root?: string;
-}
+export type { BackupTarget, View };
 
 interface Kind {
   /** Of the driver, where the name is not the driver's alone: several storages may test one driver. */
@@ -68,6 +43,7 @@ export const backupTargets: Record<string, Kind> = {
       );
     },
   },
+  swift: { start: startSwiftTarget },
 };
 
 /** A storage that keeps its objects in a folder of this machine. */
