@@ -58,6 +58,23 @@ export const imageStories: Story[] = [
     },
   },
   {
+    title: 'replicate an image',
+    async prepare(stage, name, random) {
+      const [first, ...others] = random.chance(0.5) ? STORES : [...STORES].reverse();
+      await bringImage(stage, name, someDisk(random), [first!]);
+      const backupStorages = random.chance(0.3) ? others : [random.pick(others)];
+      return { start: options => stage.api.replicateImage({ params: { ref: name }, body: { backupStorages } }, options) };
+    },
+  },
+  {
+    title: 'delete a replica',
+    async prepare(stage, name, random) {
+      const store = random.pick(STORES);
+      await bringImage(stage, name, 'small', [store, random.pick(STORES.filter(other => other !== store))]);
+      return { start: options => stage.api.deleteReplica({ params: { ref: name, store } }, options) };
+    },
+  },
+  {
     title: 'prefetch an image',
     async prepare(stage, name, random) {
       await bringImage(stage, name, someDisk(random), someStores(random));
