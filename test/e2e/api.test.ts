@@ -224,7 +224,7 @@ describe('the API of the controller', () => {
     assert.deepEqual(operations.map(one => one.operationId).sort(), ROUTES.map(([name]) => name).sort()); // prettier-ignore
     const { text, headers } = await ask(controller(), 'GET', '/docs', { headers: { Authorization: '' } });
     assert.match(headers.get('content-type')!, /^text\/html/);
-    for (const [name, route] of ROUTES) assert.ok(text.includes(route.path.replace(':ref', '{ref}')), name);
+    for (const [name, route] of ROUTES) assert.ok(text.includes(route.path.replace(/:(\w+)/g, '{$1}')), name);
   });
 
   it('tells Prometheus where the agents are and what it counts, as the agents do', async () => {
