@@ -14,7 +14,7 @@ export function setUpPrograms({ packages, why }) {
       `${programs.join(', ')} missing, needed ${why}. This is not Debian or Ubuntu: install what brings these programs (there: ${names.join(', ')}) and try again.`,
     );
   console.error(`Installing ${names.join(' ')} with apt-get${isRoot ? '' : ' through sudo'}, ${why}`);
-  if (names.includes('openssh-server')) keepServerDown();
+  keepServersDown(names.flatMap(name => UNITS[name] ?? []));
   install(names);
   const still = programs.filter(program => !found(program));
   if (still.length > 0)
@@ -29,16 +29,30 @@ const FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '/us
 
 const found = program => FOLDERS.some(folder => existsSync(join(folder, program)));
 
-/**
- * Debian starts a server when its package comes in. A demo must not open one on this machine: its own sshd is a private child
- * process on loopback.
- */
-function keepServerDown() {
-  if (!existsSync('/run/systemd/system')) return;
-  console.error(
-    'Masking ssh.service and ssh.socket first, so that installing openssh-server opens no server (undo: systemctl unmask ssh.service ssh.socket)',
-  );
-  asRoot(['systemctl', 'mask', 'ssh.service', 'ssh.socket'], 60);
+/** Services that Debian starts as their package comes in. */
+const UNITS = {
+  'openssh-server': ['ssh.service', 'ssh.socket'],
+  memcached: ['memcached.service'],
+  'swift-proxy': ['swift-proxy.service'],
+  'swift-account': swift('account', ['auditor', 'reaper', 'replicator']),
+  'swift-container': swift('container', ['auditor', 'reconciler', 'replicator', 'sharder', 'sync', 'updater']),
+  'swift-object': swift('object', ['auditor', 'reconstructor', 'replicator', 'updater']),
+  'ceph-mon': ['ceph-mon.target'],
+  'ceph-osd': ['ceph-osd.target'],
+  radosgw: ['ceph-radosgw.target'],
+  'ceph-base': ['ceph-crash.service'],
+};
+
+function swift(server, helpers) {
+  return [`swift-${server}.service`, ...helpers.map(helper => `swift-${server}-${helper}.service`)];
+}
+
+/** A demo or a test must not open a server on this machine: those that they use are private child processes on loopback. */
+function keepServersDown(units) {
+  if (units.length === 0 || !existsSync('/run/systemd/system')) return;
+  const list = units.join(' ');
+  console.error(`Masking ${list} first, so that installing their packages starts nothing (undo: systemctl unmask ${list})`);
+  asRoot(['systemctl', 'mask', ...units], 60);
 }
 
 function install(names) {

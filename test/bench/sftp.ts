@@ -68,7 +68,7 @@ export async function bench(): Promise<Row[]> {
     await rm(`${place.sshd.path}/images/${id}`, { recursive: true });
   }
   const image = await dense(place.sshd.path);
-  const peak = (await agentMemory(place, 'dense.raw')) / 2 ** 20;
+  const peak = (await agentMemory(place, 'dense.raw')).together / 2 ** 20;
   await rm(image);
   rows.push({
     case: 'peak memory of agent + workers',

@@ -9,21 +9,22 @@ const SAMPLE_MS = 200;
 
 /**
  * The most memory that an agent and its workers took together, in bytes, while an image of `place` was fetched into the cache of a
- * pool and a clone of it sent back. Pages that the processes share count once (PSS, /proc/PID/smaps_rollup).
+ * pool and a clone of it sent back; and the most that one worker took. Pages that the processes share count once (PSS, /proc/PID/smaps_rollup).
  */
-export async function agentMemory(place: Place, object: string): Promise<number> {
+export async function agentMemory(place: Place, object: string): Promise<{ together: number; largestWorker: number }> {
   await using cistern = await startCistern(`${place.folder}/cistern`);
   const { api } = cistern;
   const { host, port, user, hostKey, privateKey, path } = place.sshd;
   const pool = { name: 'pool', type: 'local', config: { path: cistern.dir('pool') } };
   const store = { name: 'store', type: 'sftp', config: { host, port, user, hostKey, privateKey, path } };
-  let peak = 0;
+  const peak = { together: 0, largestWorker: 0 };
   let sampling = true;
   const sampled = (async () => {
     while (sampling) {
       const own = [cistern.agents[0]!.pid, ...(await descendants(cistern.agents[0]!.pid))];
       const sizes = await Promise.all(own.map(sizeOfNode));
-      peak = Math.max(peak, sizes.reduce((sum, size) => sum + size, 0)); // prettier-ignore
+      peak.together = Math.max(peak.together, sizes.reduce((sum, size) => sum + size, 0)); // prettier-ignore
+      peak.largestWorker = Math.max(peak.largestWorker, ...sizes.slice(1));
       await delay(SAMPLE_MS);
     }
   })();
