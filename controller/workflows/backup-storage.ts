@@ -1,3 +1,4 @@
+import type { StoreRef } from '../../shared/commands/refs.ts';
 import { CisternError } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
 import type { Capacity } from '../../shared/model.ts';
@@ -8,6 +9,7 @@ import { driverFacts, storeRef, withoutSecrets } from '../fleet/refs.ts';
 import { claimLock } from '../operations/claims.ts';
 import type { Workflow } from '../operations/workflow.ts';
 import { anyHost } from '../policy/placement.ts';
+import type { Services } from '../services.ts';
 
 interface Plan {
   storeId: string;
@@ -59,7 +61,9 @@ export const addBackupStorage: Workflow<{ name: string; type: string; config: Re
     );
     const out = await op.task('connect', plan.hostId, 'store.connect', async () => ({
       store: await storeRef(op.services, plan.storeId),
+      others: await connectedStores(op.services, plan.storeId),
     }));
+    await refuseSamePlace(op.services, plan.storeId, out.sameAs);
     op.finish(
       { backupStorageId: plan.storeId, capacity: out.capacity },
       async trx =>
@@ -114,6 +118,22 @@ export const deleteBackupStorage: Workflow<{ ref: string }, { storeId: string }>
     op.finish({ backupStorageId: plan.storeId });
   },
 };
+
+/** The backup storages that can be reached, as far as is known, but this one. */
+async function connectedStores(services: Services, storeId: string): Promise<StoreRef[]> {
+  const stores = services.db.read.selectFrom('backup_storages').select('id').where('id', '<>', storeId);
+  const ids = (await stores.where('status', '=', 'connected').execute()).map(store => store.id);
+  return Promise.all(ids.map(id => storeRef(services, id)));
+}
+
+/** STORE_CONFIG where a backup storage was found to be the same place as another: one object would count as two, and go with either. */
+export async function refuseSamePlace({ db }: Services, storeId: string, sameAs: string | null): Promise<void> {
+  if (sameAs === null) return;
+  const [mine, other] = [await findBackupStorage(db.read, storeId), await findBackupStorage(db.read, sameAs)];
+  throw new CisternError('STORE_CONFIG', `backup storage ${mine.name} is the same place as backup storage ${other.name}`, {
+    action: 'Use the one that is known already, or another folder.',
+  });
+}
 
 /** IN_USE where images lie on a backup storage, or are on their way there. */
 async function refuseImages(trx: Trx, { id, name }: Row<'backup_storages'>): Promise<void> {

@@ -9,6 +9,7 @@ import { discard, doomedImages } from '../operations/garbage.ts';
 import type { Run, Workflow } from '../operations/workflow.ts';
 import { anyHost } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
+import { refuseSamePlace } from './backup-storage.ts';
 import { markFaults, markReplica } from './damage.ts';
 import { newImageRef } from './image-rows.ts';
 import { sourceStores } from './image-sources.ts';
@@ -46,6 +47,15 @@ export const replicateImage: Workflow<ReplicateRequest, ReplicatePlan> = {
   async run(op, { imageId, hostId, targets }) {
     const { services } = op;
     const transfers: unknown[] = [];
+    for (const [i, { storeId, mends }] of targets.entries()) if (!mends) forgetReplica(op, imageId, storeId, i);
+    // one that is its own source would be removed before it is read, and again by the undo
+    for (const [i, { storeId }] of targets.entries()) {
+      const out = await op.task(`look at the place of replica ${i + 1}`, hostId, 'store.connect', async () => ({
+        store: await storeRef(services, storeId),
+        others: (await copyInput(services, imageId, targets, storeId)).from,
+      }));
+      await refuseSamePlace(services, storeId, out.sameAs);
+    }
     undoReplicas(op, imageId, hostId, targets);
     for (const [i, { storeId }] of targets.entries()) {
       const done = await op
@@ -96,15 +106,19 @@ async function claimReplica(trx: Trx, image: Row<'images'>, store: Row<'backup_s
   return false;
 }
 
-/** Takes back new replicas, their rows and what came to lie there. */
+/** Takes back the row of a new replica. */
+function forgetReplica(op: Run, imageId: string, storeId: string, i: number): void {
+  op.undo(`forget replica ${i + 1}`, async () => {
+    await op.services.db.write(trx =>
+      trx.deleteFrom('replicas').where('image_id', '=', imageId).where('backup_storage_id', '=', storeId).execute(),
+    );
+  });
+}
+
+/** Takes back what came to lie there of new replicas. */
 function undoReplicas(op: Run, imageId: string, hostId: string, targets: ReplicatePlan['targets']): void {
   for (const [i, { storeId, mends }] of targets.entries()) {
     if (mends) continue;
-    op.undo(`forget replica ${i + 1}`, async () => {
-      await op.services.db.write(trx =>
-        trx.deleteFrom('replicas').where('image_id', '=', imageId).where('backup_storage_id', '=', storeId).execute(),
-      );
-    });
     op.undo(`remove replica ${i + 1}`, () => discard(op, hostId, { kind: 'image', storeId, imageId }));
   }
 }

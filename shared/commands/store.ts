@@ -29,8 +29,14 @@ export const storeCommands = [
     kind: 'store.connect',
     reads: true,
     summary: 'Checks that the backup storage can be reached, read and written, and tells its capacity',
-    input: z.strictObject({ store: StoreRef }),
-    output: z.object({ capacity: Capacity.nullable() }),
+    input: z.strictObject({
+      store: StoreRef,
+      others: z.array(StoreRef).optional().describe('which may turn out to be the same place'),
+    }),
+    output: z.object({
+      capacity: Capacity.nullable(),
+      sameAs: Id.nullable().default(null).describe('one of the others that is the same place'),
+    }),
   }),
   command({
     kind: 'store.scan',

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TransferSummary } from '../../shared/commands/refs.ts';
@@ -62,6 +62,29 @@ describe('the replicas of an image', () => {
     await assert.rejects(replicate('attic', 'nowhere'), failsWith('NOT_FOUND', /nowhere/));
     assert.deepEqual(Object.keys(await states()), ['depot', 'shelf', 'vault']);
   });
+
+  it('are never one and the same: a place is known once, by whatever way', async () => {
+    symlinkSync(store('depot'), store('link'));
+    const add = (name: string, path: string) => api.addBackupStorage({ body: { name, type: 'dir', config: { path } } }, WAIT);
+    for (const path of [store('depot'), store('link')])
+      await assert.rejects(
+        done(add('again', path)),
+        /STORE_CONFIG backup storage again is the same place as backup storage depot/,
+      );
+    await assert.rejects(house.addSftp('again', store('depot')), /STORE_CONFIG backup storage again is the same place/);
+    const own = await house.addStore('own');
+    rmSync(own, { recursive: true });
+    symlinkSync(store('depot'), own); // it became so later
+    const { error } = await replicate('own');
+    assert.deepEqual(
+      [error?.code, error?.detail],
+      ['STORE_CONFIG', 'backup storage own is the same place as backup storage depot'],
+    );
+    assert.deepEqual(await states(), { depot: 'ready', shelf: 'ready', vault: 'ready' });
+    await done(verify());
+    assert.deepEqual(readdirSync(store('depot')), ['images']);
+    await done(api.deleteBackupStorage({ params: { ref: 'own' } }, WAIT));
+  }).timeout(60_000);
 
   it('do not come where an earlier one is still to be removed, which would take them with it', async () => {
     renameSync(store('shelf'), store('away'));
