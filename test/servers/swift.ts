@@ -3,6 +3,9 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import type { Access } from '../../agent/backup/swift/auth.ts';
+import { SwiftConfig } from '../../agent/backup/swift/config.ts';
+import { openSession } from '../../agent/backup/swift/session.ts';
 import { freePorts, startDaemon, type Daemon } from './daemon.ts';
 import { startKeystone, type TestKeystone } from './keystone.ts';
 import { proxyConfig, RINGS, storageConfig, type Kind, type Ports, type SwiftOptions } from './swift-config.ts';
@@ -14,11 +17,11 @@ export interface TestSwift extends AsyncDisposable {
   disk: string;
   url: string;
   keystone: TestKeystone | undefined;
-  /** A request to the account with a token of its owner, or of whom `headers` tells: `/container/object?query`. */
+  /** A request to the account with a token of its owner: `/container/object?query`. */
   request(
     method: string,
     path: string,
-    options?: { headers?: Record<string, string>; body?: string | Uint8Array<ArrayBuffer>; reseller?: boolean },
+    options?: { headers?: Record<string, string>; body?: string | Uint8Array<ArrayBuffer> },
   ): Promise<Response>;
   /** Makes every token void, and the proxy look anew at what it remembers of containers. */
   forget(): Promise<void>;
@@ -29,7 +32,6 @@ export interface TestSwift extends AsyncDisposable {
 }
 
 const KINDS: Kind[] = ['account', 'container', 'object'];
-const ACCOUNT = 'AUTH_test';
 
 export async function startSwift(options: SwiftOptions = {}): Promise<TestSwift> {
   const folder = await mkdtemp(join(tmpdir(), 'cistern-swift-'));
@@ -62,24 +64,23 @@ export async function startSwift(options: SwiftOptions = {}): Promise<TestSwift>
   for (const one of starting) if (one.status === 'rejected') throw one.reason;
   let [cache, front] = starting.map(one => (one as PromiseFulfilledResult<Daemon>).value) as [Daemon, Daemon];
 
-  const enter = async (user: string, key: string): Promise<{ token: string; storage: string }> => {
-    const headers = { 'x-auth-user': user, 'x-auth-key': key };
-    const answer = await fetch(`${url}/auth/v1.0`, { headers, signal: AbortSignal.timeout(30_000) });
-    return { token: answer.headers.get('x-auth-token')!, storage: answer.headers.get('x-storage-url')! };
+  const config = keystone
+    ? { authUrl: keystone.url, user: keystone.user, key: keystone.password, project: keystone.project }
+    : { authUrl: `${url}/auth/v1.0`, authVersion: 1, user: 'test:tester', key: 'testing' };
+  const enter = async (): Promise<Access> => {
+    using session = openSession(SwiftConfig.parse({ ...config, container: 'any' }));
+    return await session.access();
   };
-  const owner = { user: 'test:tester', key: 'testing' };
   const stack = undo.move();
   const stop = (): Promise<void> => stack.disposeAsync();
   return {
-    config: keystone
-      ? { authUrl: keystone.url, user: keystone.user, key: keystone.password, project: keystone.project }
-      : { authUrl: `${url}/auth/v1.0`, authVersion: 1, ...owner },
+    config,
     disk,
     url,
     keystone,
-    request: async (method, path, { headers = {}, body, reseller = false } = {}) => {
-      const { token } = reseller ? await enter('admin:admin', 'admin') : await enter(owner.user, owner.key);
-      return await fetch(`${url}/v1/${ACCOUNT}${path}`, {
+    request: async (method, path, { headers = {}, body } = {}) => {
+      const { token, url: account } = await enter();
+      return await fetch(`${account}${path}`, {
         method,
         headers: { 'x-auth-token': token, ...headers },
         ...(body !== undefined && { body }),
