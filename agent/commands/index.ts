@@ -13,6 +13,7 @@ import { scanPool } from './pool-scan.ts';
 import { measurePool } from './pool-usage.ts';
 import { connectStore } from './store-connect.ts';
 import { scanStore } from './store-scan.ts';
+import { validateStore } from './store-validate.ts';
 import { createVolumes } from './volume-create.ts';
 import { deleteVolumes } from './volume-delete.ts';
 import { inspectVolume } from './volume-inspect.ts';
@@ -32,6 +33,7 @@ export const handlers: Handlers = {
   'cache.evict': evictImage,
   'store.connect': connectStore,
   'store.scan': scanStore,
+  'store.validate': validateStore,
   'image.verify': verifyReplica,
   'image.copy': copyReplica,
   'image.remove': removeReplica,

@@ -12,6 +12,9 @@ import { run } from './run.ts';
 /** How each program tells its version, on stdout or stderr. scp cannot: it is of one piece with ssh. */
 const TOOLS: Record<string, { program: string; args: string[]; version: RegExp }> = {
   'qemu-img': { program: 'qemu-img', args: ['--version'], version: /version (\d+[\w.]*)/ },
+  'qemu-nbd': { program: 'qemu-nbd', args: ['--version'], version: /qemu-nbd (\d+[\w.]*)/ },
+  rbd: { program: 'rbd', args: ['--version'], version: /version (\d+[\w.-]*)/ },
+  rados: { program: 'rados', args: ['--version'], version: /version (\d+[\w.-]*)/ },
   ssh: { program: 'ssh', args: ['-V'], version: /OpenSSH_([\w.]+)/ },
   scp: { program: 'ssh', args: ['-V'], version: /OpenSSH_([\w.]+)/ },
   'mount.nfs': { program: 'mount.nfs', args: ['-V'], version: /nfs-utils ([\w.-]+)/ },

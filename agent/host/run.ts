@@ -44,6 +44,10 @@ export interface RunResult {
 /** The Debian package that brings a program: for TOOL_MISSING. */
 const PACKAGES: Record<string, string> = {
   'qemu-img': 'qemu-utils',
+  'qemu-nbd': 'qemu-utils',
+  rbd: 'ceph-common',
+  rados: 'ceph-common',
+  ceph: 'ceph-common',
   'mount.nfs': 'nfs-common',
   umount: 'mount',
   ssh: 'openssh-client',

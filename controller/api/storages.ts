@@ -6,6 +6,7 @@ import { attachPrimaryStorage, detachPrimaryStorage } from '../workflows/primary
 import { deletePrimaryStorage } from '../workflows/primary-storage-delete.ts';
 import { scanPrimaryStorage } from '../workflows/scan.ts';
 import { scanBackupStorage } from '../workflows/store-scan.ts';
+import { validateBackupStorage } from '../workflows/store-validate.ts';
 import { emptyTrash } from '../workflows/trash.ts';
 import { verifyCache } from '../workflows/verify.ts';
 import { type Api, type Handlers, startOperation } from './api.ts';
@@ -138,6 +139,7 @@ type BackupKeys =
   | 'updateBackupStorage'
   | 'refreshBackupStorage'
   | 'scanBackupStorage'
+  | 'validateBackupStorage'
   | 'deleteBackupStorage';
 
 export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
@@ -181,6 +183,7 @@ export function backupStorageHandlers(api: Api): Handlers<BackupKeys> {
     },
     refreshBackupStorage: ({ params }, context) => startOperation(api, refreshBackupStorage, params, context),
     scanBackupStorage: ({ params, body }, context) => startOperation(api, scanBackupStorage, { ...params, ...body }, context),
+    validateBackupStorage: ({ params }, context) => startOperation(api, validateBackupStorage, params, context),
     deleteBackupStorage: ({ params }, context) => startOperation(api, deleteBackupStorage, params, context),
   };
 }

@@ -13,6 +13,7 @@ import { attachPrimaryStorage, detachPrimaryStorage } from './primary-storage-cl
 import { deletePrimaryStorage } from './primary-storage-delete.ts';
 import { scanPrimaryStorage } from './scan.ts';
 import { scanBackupStorage } from './store-scan.ts';
+import { validateBackupStorage } from './store-validate.ts';
 import { emptyTrash } from './trash.ts';
 import { verifyCache, verifyImage } from './verify.ts';
 import { createVolumes } from './volume-create.ts';
@@ -46,5 +47,6 @@ export const WORKFLOWS = [
   emptyTrash,
   scanPrimaryStorage,
   scanBackupStorage,
+  validateBackupStorage,
   resumeController,
 ] as unknown as readonly Workflow<never, never>[];

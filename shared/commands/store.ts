@@ -45,6 +45,21 @@ export const storeCommands = [
     input: z.strictObject({ store: StoreRef }),
     output: z.object({ images: z.array(FoundImage) }),
   }),
+  command({
+    kind: 'store.validate',
+    summary: 'Runs the conformance suite against the backup storage, in folders of its own that are removed again',
+    input: z.strictObject({ store: StoreRef }),
+    output: z.object({
+      cases: z.array(
+        z.object({
+          name: z.string().describe('what the storage has to do'),
+          ok: z.boolean(),
+          detail: z.string().describe('why not; empty where it does'),
+          seconds: z.number(),
+        }),
+      ),
+    }),
+  }),
 ] as const;
 
 export const replicaCommands = [

@@ -284,6 +284,17 @@ export const backupStorageRoutes = routes({
     status: 202,
     output: Operation,
   },
+  validateBackupStorage: {
+    method: 'post',
+    path: '/api/v1/backup-storages/:ref/validate',
+    role: 'admin',
+    tag: 'backup storage',
+    summary: 'Run the conformance suite against a backup storage, in folders of its own that are removed again',
+    params: ref,
+    starts: true,
+    status: 202,
+    output: Operation,
+  },
   deleteBackupStorage: {
     method: 'delete',
     path: '/api/v1/backup-storages/:ref',

@@ -1,7 +1,7 @@
 // What each way of using a checkout needs from the system: Debian package -> the programs in it that are called.
 
 const base = {
-  'qemu-utils': ['qemu-img'],
+  'qemu-utils': ['qemu-img', 'qemu-nbd'],
   'openssh-client': ['ssh', 'sftp', 'ssh-keygen'],
   'xz-utils': ['xz'],
   bubblewrap: ['bwrap'],
@@ -16,8 +16,9 @@ const ceph = {
   'ceph-mon': ['ceph-mon'],
   'ceph-osd': ['ceph-osd'],
   'ceph-base': ['monmaptool'],
-  'ceph-common': ['ceph', 'ceph-authtool', 'radosgw-admin'],
+  'ceph-common': ['ceph', 'ceph-authtool', 'radosgw-admin', 'rados', 'rbd'],
   radosgw: ['radosgw'],
+  'qemu-block-extra': ['../lib/systemd/system/run-qemu.mount'], // it has modules of qemu, and no program
 };
 const openstack = {
   'swift-proxy': ['swift-proxy-server'],

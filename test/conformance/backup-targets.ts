@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { startSshd } from '../servers/sshd.ts';
+import { rbdTarget } from './backup-rbd-target.ts';
 import type { BackupTarget, Config, View } from './backup-target.ts';
 import { filesBelow, flipByte, PART, tempFolder } from './backup-image.ts';
 import { startSwiftTarget } from './swift-target.ts';
@@ -21,6 +22,7 @@ interface Kind {
 }
 
 export const backupTargets: Record<string, Kind> = {
+  rbd: { part: 4 * 2 ** 20, start: rbdTarget },
   dir: {
     folder: true,
     start: async () => {

@@ -105,7 +105,7 @@ for (const [name, { type = name, part: PART = SMALL_PART, folder, start }] of Ob
     it('neither moves nor stores parts of zeros', async () => {
       await using folder = await tempFolder();
       const file = join(folder.path, 'image');
-      await makeImage(file, 8 * PART + 5, [0, 3, 4, 7, 8]);
+      await makeImage(file, 8 * PART + 5, [0, 3, 4, 7, 8], PART);
       const up = await publishImage(store, raw(id, 0), await fileSource(file), calm);
       assert.deepEqual([up.summary.zeroParts, up.summary.moved], [5, 4 * PART]);
       const down = await fetchImage(store, id, m => sinkInto(folder.path, m.size), calm);
@@ -120,7 +120,7 @@ for (const [name, { type = name, part: PART = SMALL_PART, folder, start }] of Ob
 
     it('tells progress in bytes up to the size', async () => {
       await using folder = await tempFolder();
-      await makeImage(join(folder.path, 'image'), 4 * PART, [1]);
+      await makeImage(join(folder.path, 'image'), 4 * PART, [1], PART);
       const seen: number[] = [];
       const progress = (done: number, total: number): void => void (seen.push(done), assert.equal(total, 4 * PART));
       await publishImage(store, raw(id, 0), await fileSource(join(folder.path, 'image')), { ...calm, progress });

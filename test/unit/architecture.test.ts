@@ -199,14 +199,21 @@ describe('architecture: drivers, errors, commands and routes', () => {
 describe('architecture: qemu programs', () => {
   const agent = inside('agent');
 
-  it('only one function starts qemu-img, and nothing starts another program of qemu', () => {
+  it('only one function starts qemu-img, only the rbd driver qemu-nbd, and nothing another program of qemu', () => {
     assert.deepEqual(
       found(agent, /(?:\brun\w*|\bexeca|\bspawn\w*|\bcaged)\(\s*'qemu-[\w-]+'/g).filter(
         call => !/^agent\/host\/qemu-img(-run)?\.ts/.test(call),
       ),
       [],
     );
-    assert.deepEqual(found(agent, /\bqemu-(?:io|nbd|storage-daemon|system-\w+)\b/g), []);
+    assert.deepEqual(found(agent, /\bqemu-(?:io|storage-daemon|system-\w+)\b/g), []);
+    // it opens raw bytes only, whatever they hold
+    const tables = ['agent/host/facts.ts', 'agent/host/run.ts'];
+    assert.deepEqual(
+      agent.filter(({ path, text }) => /'qemu-nbd'/.test(text) && !tables.includes(path)).map(({ path }) => path),
+      ['agent/backup/rbd/server.ts'],
+    );
+    assert.match(read('agent/backup/rbd/server.ts'), /JSON\.stringify\(\{ driver: 'raw', file \}\)/);
   });
 
   it('every call of it says the format of every disk that it opens, and of what a new one stands on', () => {

@@ -229,6 +229,7 @@ describe('cistern: commands', () => {
     ['listEvents', ['event', 'list', '--after', '3'], { query: { limit: 1000, after: 3 } }],
     ['scanPrimaryStorage', ['primary-storage', 'scan', 'fast'], { params: { ref: 'fast' } }],
     ['scanBackupStorage', ['backup-storage', 'scan', 'vault', '--adopt'], { params: { ref: 'vault' }, body: { adopt: true } }],
+    ['validateBackupStorage', ['backup-storage', 'validate', 'vault'], { params: { ref: 'vault' } }],
     ['getController', ['controller', 'show']],
     ['resumeController', ['controller', 'resume']],
     ['healthz', ['status']],

@@ -108,6 +108,8 @@ export async function startTestController(replace: Partial<Handlers> = {}): Prom
     resumeController: () => operation(),
     scanPrimaryStorage: () => operation(),
     scanBackupStorage: () => operation(),
+    validateBackupStorage: () =>
+      operation({ output: { cases: [{ name: 'can be reached', ok: true, detail: '', seconds: 0.1 }] } }),
     discovery: () => [],
     metrics: (_input, { res }) => void res.end(),
     openapi: (_input, { res }) => void res.end('{}'),

@@ -9,6 +9,7 @@ import type { Column } from '../table.ts';
 import { formatBytes, parseCount, parseSize } from '../units.ts';
 import { configPairs, describeCapacity, settingsOf, usedShare, withSettings } from './storage-options.ts';
 import { runScan } from './scan.ts';
+import { runValidate } from './validate.ts';
 
 export const backupStorageColumns: Column<BackupStorage>[] = [
   { title: 'NAME', value: s => s.name },
@@ -66,7 +67,7 @@ export function addBackupStorageCommands(runtime: Runtime, program: Command): vo
           return runOperation(call, options => call.client.addBackupStorage({ body }, options));
         },
       }),
-      'dir or sftp',
+      'dir, rbd, sftp or swift',
     ),
   );
   leaf(runtime, storage, {
@@ -112,6 +113,12 @@ export function addBackupStorageCommands(runtime: Runtime, program: Command): vo
       return runScan(call, options => call.client.scanBackupStorage(request, options));
     },
   }).option('--adopt', 'take images in that are not known, as their manifests describe them');
+  leaf(runtime, storage, {
+    usage: 'validate <backup-storage>',
+    summary: 'Run the conformance suite against a backup storage, and leave nothing there',
+    examples: ['backup-storage validate vault'],
+    action: call => runValidate(call, options => call.client.validateBackupStorage({ params: { ref: call.args[0]! } }, options)),
+  });
   withWait(
     leaf(runtime, storage, {
       usage: 'delete <backup-storage>',
