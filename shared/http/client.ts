@@ -77,7 +77,7 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
         if (extra.stream || !wasClosedIdle(error)) throw error;
         return send();
       });
-      return readAnswer(route, response);
+      return readAnswer(route, response, options);
     } catch (error) {
       if (late.signal.aborted && !extra.signal?.aborted)
         throw new CisternError(
@@ -116,7 +116,7 @@ export const fillPath = (path: string, params: Record<string, string> = {}): str
     return encodeURIComponent(value.toWellFormed());
   });
 
-function readAnswer(route: Route, response: AxiosResponse<unknown>): unknown {
+function readAnswer(route: Route, response: AxiosResponse<unknown>, options: ClientOptions): unknown {
   if (response.status >= 200 && response.status < 300) {
     if (!route.output) return route.outputStream ? response.data : undefined;
     const parsed = route.output.safeParse(response.data);
@@ -129,9 +129,10 @@ function readAnswer(route: Route, response: AxiosResponse<unknown>): unknown {
   // routes that answer with text tell their problems as text, too
   const problem = Problem.safeParse(typeof response.data === 'string' ? jsonOr(response.data) : response.data);
   if (problem.success) throw fromProblem(problem.data);
+  // a proxy, or another service: what should answer is not to be reached there
   throw new CisternError(
-    'INTERNAL',
-    `${route.method.toUpperCase()} ${route.path}: HTTP ${response.status} without a problem document`,
+    options.unreachable ?? 'INTERNAL',
+    `${route.method.toUpperCase()} ${options.baseUrl}${route.path}: HTTP ${response.status} without a problem document: something else than cistern answers there`,
   );
 }
 
