@@ -5,10 +5,11 @@ import type { DriverFacts } from '../../shared/model.ts';
 import { dir } from './dir.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { rbd } from './rbd.ts';
+import { s3 } from './s3.ts';
 import { sftp } from './sftp.ts';
 import { swift } from './swift.ts';
 
-export const backupDrivers: readonly BackupDriver[] = [dir, rbd, sftp, swift] as BackupDriver[];
+export const backupDrivers: readonly BackupDriver[] = [dir, rbd, s3, sftp, swift] as BackupDriver[];
 
 /** The driver of a type. DRIVER_UNKNOWN names the types there are. */
 export function findBackupDriver(type: string): BackupDriver {

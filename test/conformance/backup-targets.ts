@@ -6,6 +6,7 @@ import { execa } from 'execa';
 import { startSshd } from '../servers/sshd.ts';
 import { rbdTarget } from './backup-rbd-target.ts';
 import type { BackupTarget, Config, View } from './backup-target.ts';
+import { S3_PART, startS3 } from './backup-s3.ts';
 import { filesBelow, flipByte, PART, tempFolder } from './backup-image.ts';
 import { startSwiftTarget } from './swift-target.ts';
 
@@ -33,6 +34,7 @@ export const backupTargets: Record<string, Kind> = {
       return folderTarget(root, path => ({ path }), end);
     },
   },
+  s3: { part: S3_PART, start: startS3 },
   sftp: {
     folder: true,
     start: async () => {

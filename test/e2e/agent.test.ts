@@ -159,7 +159,7 @@ describe('the agent', () => {
       [facts.primary.map(d => d.type), facts.backup.map(d => d.type)],
       [
         ['local', 'nfs'],
-        ['dir', 'sftp'],
+        ['dir', 'rbd', 's3', 'sftp', 'swift'],
       ],
     );
     assert.match(facts.tools['qemu-img'] ?? '', /^\d+\./);

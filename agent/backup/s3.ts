@@ -1,0 +1,124 @@
+import { randomBytes } from 'node:crypto';
+import { CisternError } from '../../shared/errors.ts';
+import type { RangeEnd } from '../transfer/ends.ts';
+import type { BackupDriver, BackupStore } from './driver.ts';
+import { segmentsOf } from './paths.ts';
+import { openControl } from './s3/client.ts';
+import { bucketUrl, S3Config } from './s3/config.ts';
+import type { LinkData } from './s3/link.ts';
+import { deleteObject, headObject, listKeys, listNames, readObject } from './s3/objects.ts';
+import { encodeKey } from './s3/sign.ts';
+import { openSink } from './s3/sink.ts';
+import type { ReadData, WriteData } from './s3/thread.ts';
+import { abortUploads, listUploads } from './s3/uploads.ts';
+
+/** "Amazon S3 multipart upload limits". */
+const LIMITS = { parts: 10_000, size: 5 * 2 ** 40 };
+
+/** A bucket of any service that speaks S3. Control goes through Amazon's SDK, the bytes of images by requests of our own: the SDK is slower. */
+export const s3: BackupDriver<S3Config> = {
+  type: 's3',
+  title: 'Bucket of an S3 service',
+  shared: true,
+  config: S3Config,
+  connect: ({ config }, signal) => {
+    signal.throwIfAborted();
+    return openStore(config);
+  },
+};
+
+async function openStore(config: S3Config): Promise<BackupStore> {
+  const control = await openControl(config);
+  const { sdk, bucket: Bucket, ask } = control;
+  const url = bucketUrl(config);
+  const root = config.prefix === '' ? '' : `${config.prefix}/`;
+  const keyOf = (path: string): string => root + segmentsOf(path).join('/');
+  const nameOf = (key: string): string => `s3 ${url.endpoint.host}/${config.bucket}/${key}`;
+  const settings = {
+    ...(config.storageClass !== undefined && { StorageClass: config.storageClass }),
+    ...(config.sse && { ServerSideEncryption: config.sse }),
+  };
+
+  const rangeEnd = <T extends { link: LinkData }>(key: string, more: Omit<T, 'link'>): RangeEnd => {
+    const { protocol, port } = url.endpoint;
+    const bell = new Int32Array(new SharedArrayBuffer(4));
+    const wake = (): void => {
+      Atomics.store(bell, 0, 1);
+      Atomics.notify(bell, 0);
+    };
+    const link: LinkData = {
+      protocol,
+      hostname: url.host.replace(/:\d+$/, '').replace(/^\[|\]$/g, ''),
+      port,
+      host: url.host,
+      path: `${url.path}/${encodeKey(key)}`,
+      credentials: { accessKey: config.accessKey, secretKey: config.secretKey, region: config.region },
+      ahead: control.ahead(),
+      ca: config.ca,
+      name: nameOf(key),
+      bell,
+    };
+    return {
+      module: new URL('./s3/thread.ts', import.meta.url).href,
+      data: { link, ...more },
+      wake,
+      release: () => Promise.resolve(wake()),
+    };
+  };
+  const put = async (key: string, body: Buffer): Promise<void> => {
+    // the types know Amazon's own storage classes only; other services have others
+    const input = { Bucket, Key: key, Body: body, ...settings } as ConstructorParameters<typeof sdk.PutObjectCommand>[0];
+    await ask(`writing ${nameOf(key)}`, (client, options) => client.send(new sdk.PutObjectCommand(input), options));
+  };
+
+  return {
+    limits: LIMITS,
+    source: async path => {
+      const key = keyOf(path);
+      const { size, etag } = await headObject(control, key, nameOf(key));
+      return { name: nameOf(key), size, ranges: () => Promise.resolve(rangeEnd<ReadData>(key, { etag })) };
+    },
+    sink: async (path, size, partSize) => {
+      const key = keyOf(path);
+      return openSink({
+        control,
+        key,
+        noted: key.replace(/[^/]+$/, last => `.partial-${last}.parts`),
+        name: nameOf(key),
+        size,
+        partSize,
+        settings,
+        put,
+        ranges: uploadId => rangeEnd<WriteData>(key, { uploadId, partSize }),
+      });
+    },
+    read: async (path, limit) => readObject(control, keyOf(path), limit, nameOf(keyOf(path))),
+    write: async (path, body) => put(keyOf(path), body),
+    list: async folder => {
+      const prefix = `${keyOf(folder)}/`;
+      const names = await listNames(control, prefix, nameOf(prefix));
+      for (const { key } of await listUploads(control, prefix, nameOf(prefix)))
+        names.add(key.slice(prefix.length).split('/')[0]!);
+      return [...names];
+    },
+    remove: async folder => {
+      const prefix = `${keyOf(folder)}/`;
+      await abortUploads(control, prefix, nameOf(prefix));
+      // one by one: not every service has DeleteObjects, and a folder of ours holds three
+      for (const key of await listKeys(control, prefix, nameOf(prefix))) await deleteObject(control, key, nameOf(key));
+    },
+    check: async () => {
+      const probe = `${root}.cistern-probe-${randomBytes(8).toString('hex')}`;
+      const body = randomBytes(64);
+      await put(probe, body);
+      try {
+        const back = await readObject(control, probe, body.length, nameOf(probe));
+        if (!back.equals(body))
+          throw new CisternError('IO_ERROR', `reading a probe back from ${nameOf(probe)}: it is not what was written`);
+      } finally {
+        await deleteObject(control, probe, nameOf(probe));
+      }
+    },
+    close: () => Promise.resolve(control.close()),
+  };
+}
