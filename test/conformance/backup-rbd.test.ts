@@ -9,7 +9,7 @@ import { openBackupStore } from '../../agent/backup/registry.ts';
 import { newId } from '../../shared/id.ts';
 import { startCeph, type TestCeph } from '../servers/ceph.ts';
 import { descendants } from '../servers/processes.ts';
-import { filesOf, userOf } from './backup-rbd-target.ts';
+import { filesOf, makeFull, userOf } from './backup-rbd-target.ts';
 import { gatedSink, gatedSource } from './gate-end.ts';
 
 const never = new AbortController().signal;
@@ -91,5 +91,19 @@ describe('backup storage: rbd: what a cluster does', () => {
     assert.ok(summary.retries > 0);
     await fetchImage(store, manifest.id, gatedSink(8 * PART), calm);
     await removeImage(store, manifest.id);
+  });
+
+  it('says that the pool is full when it fills up in the middle, and keeps nothing of the upload', async function () {
+    this.timeout(180_000); // a write to a full pool is given up after 15 s, several times
+    await using full = await startCeph({ rgw: false });
+    await using store = await opened(await userOf(full));
+    await store.check(); // as connecting does: Ceph's list of images to be removed can only be begun where there is room
+    const source = gatedSource(8 * PART, 2 * PART);
+    const upload = publishImage(store, image(), source, calm);
+    await Promise.race([source.gate.reached(), upload]);
+    await makeFull(full);
+    source.gate.open();
+    await assert.rejects(upload, { code: 'STORE_FULL' });
+    assert.deepEqual(await filesOf(full), []);
   });
 });
