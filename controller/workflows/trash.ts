@@ -44,8 +44,7 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: number }, 
   async run(op, plan) {
     let volumes = 0;
     let freed = 0;
-    const groups = plan.strays ? [...plan.groups, ...(await findStrays(op, plan.groups))] : plan.groups;
-    for (const [i, pool] of groups.entries()) {
+    const purge = async (i: number, pool: Plan['groups'][number]): Promise<void> => {
       // some of them may have gone; where this fails too the next measurement tells
       op.undo(`see what is left ${i + 1}`, () => measurePool(op.services, pool.storageId, op.signal()));
       const out = await op.task(`purge ${i + 1}`, pool.workerHostId, 'pool.purge', async () => ({
@@ -60,7 +59,10 @@ export const emptyTrash: Workflow<{ primaryStorage?: string; before?: number }, 
       });
       volumes += out.removed.length;
       freed += out.freed;
-    }
+    };
+    for (const [i, pool] of plan.groups.entries()) await purge(i, pool);
+    const strays = plan.strays ? await findStrays(op, plan.groups) : [];
+    for (const [i, pool] of strays.entries()) await purge(plan.groups.length + i, pool);
     op.finish({ volumes, freed });
   },
 };

@@ -89,17 +89,22 @@ describe('a cancel that comes too late, or cannot be said', () => {
     assert.equal(inTrash!.includes(volume.id), after.status === 'deleted');
   });
 
-  it('leaves a volume as it was that a damaged pool lets neither go nor come back', async () => {
+  it('leaves a volume as it was that a damaged pool lets neither go nor come back, once the pool is mended', async () => {
     await done(api.createVolumes({ body: { name: 'stays', size: MiB } }, WAIT));
     const volume = await api.getVolume({ params: { ref: 'stays' } });
     const [trash, aside] = [join(pool, 'trash'), join(house.cistern.folder, 'aside')];
     renameSync(trash, aside);
     symlinkSync(house.cistern.dir('elsewhere'), trash);
-    const refused = await api.deleteVolume({ params: { ref: 'stays' } }, WAIT);
     const grown = await api.resizeVolume({ params: { ref: 'stays' }, body: { size: 2 * MiB } }, WAIT);
+    const refused = await api.deleteVolume({ params: { ref: 'stays' } }, WAIT);
+    const meanwhile = await api.getVolume({ params: { ref: 'stays' } });
     rmSync(trash);
     renameSync(aside, trash);
-    assert.deepEqual([refused.error?.code, grown.error?.code], ['IO_ERROR', 'IO_ERROR']);
+    assert.deepEqual([refused.error?.code, grown.error?.code, meanwhile.status], ['IO_ERROR', 'IO_ERROR', 'deleting']);
+    // a host that is back is asked for what could not be told before
+    await house.cistern.agents[0]!.kill();
+    await house.cistern.agents[0]!.start();
+    await until('the volume is settled', async () => (await api.getVolume({ params: { ref: 'stays' } })).status === 'ready');
     assert.deepEqual(await api.getVolume({ params: { ref: 'stays' } }), volume);
   });
 
