@@ -26,7 +26,8 @@ const MEMORY_LIMIT = 300;
 
 export async function bench(): Promise<Row[]> {
   await using place = await startPlace();
-  await using worker = await ourWorker(place);
+  const { host, port, user, privateKey, hostKey, path } = place.sshd;
+  await using worker = await ourWorker(place.folder, { type: 'sftp', config: { host, port, user, privateKey, hostKey, path } });
   const rows: Row[] = [];
   for (const kind of ['dense', 'half'] as const) {
     const image = await (kind === 'dense' ? dense : halfZero)(place.folder);

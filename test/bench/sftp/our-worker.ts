@@ -1,8 +1,7 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import type { Place } from './place.ts';
-import type { Job, Reply } from './worker.ts';
+import type { Job, Reply, Store } from './worker.ts';
 
 const LIMIT_MS = 600_000;
 
@@ -11,10 +10,9 @@ export interface OurWorker extends AsyncDisposable {
 }
 
 /** Our side in a process of its own, as an agent's workers are. */
-export async function ourWorker(place: Place): Promise<OurWorker> {
-  const { host, port, user, privateKey, hostKey, path } = place.sshd;
+export async function ourWorker(folder: string, store: Store): Promise<OurWorker> {
   // the environment that the agent gives its workers
-  const env = { NODE_COMPILE_CACHE: join(place.folder, 'compile-cache'), MALLOC_ARENA_MAX: '2', ...process.env };
+  const env = { NODE_COMPILE_CACHE: join(folder, 'compile-cache'), MALLOC_ARENA_MAX: '2', ...process.env };
   const child = fork(join(import.meta.dirname, 'worker.ts'), { execArgv: [], env });
   const ask = async (message: unknown): Promise<Reply> => {
     child.send(message as object);
@@ -22,7 +20,7 @@ export async function ourWorker(place: Place): Promise<OurWorker> {
     if (reply.error) throw new Error(reply.error);
     return reply;
   };
-  await ask({ what: 'open', config: { host, port, user, privateKey, hostKey, path } });
+  await ask({ what: 'open', store });
   return {
     run: async job => void (await ask(job)),
     [Symbol.asyncDispose]: async () => {

@@ -6,6 +6,10 @@ import { fileSink, fileSource } from '../../../agent/transfer/file-end.ts';
 import { newId } from '../../../shared/id.ts';
 
 export type Job = { what: 'download' | 'upload'; id: string; file: string };
+export interface Store {
+  type: string;
+  config: Record<string, unknown>;
+}
 export interface Reply {
   error?: string;
 }
@@ -13,9 +17,9 @@ export interface Reply {
 const options = { streams: 2, stallSeconds: 60, signal: new AbortController().signal };
 let store: BackupStore | undefined;
 
-async function answer(message: Job | { what: 'open'; config: unknown }): Promise<Reply> {
+async function answer(message: Job | { what: 'open'; store: Store }): Promise<Reply> {
   if (message.what === 'open') {
-    store = await openBackupStore({ id: newId(), type: 'sftp', config: message.config }, options.signal);
+    store = await openBackupStore({ id: newId(), ...message.store }, options.signal);
     return {};
   }
   const { id, file } = message;
