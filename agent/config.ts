@@ -28,6 +28,10 @@ export const AgentConfig = z.strictObject({
     .describe('largest file that an import may fetch or decompress to, in bytes'),
   maxExpansion: z.int().default(1000).describe('how many times larger than its compressed form an import may become'),
   stallSeconds: z.number().default(60).describe('a transfer that moves no byte for so long is given up'),
+  drivers: z
+    .array(z.string().min(1).max(4096))
+    .default([])
+    .describe('packages or absolute paths of backup storage drivers of others'),
   streams: z.int().min(1).max(16).default(2).describe('parallel streams of one transfer'),
 });
 export type AgentConfig = z.output<typeof AgentConfig>;

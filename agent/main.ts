@@ -24,6 +24,7 @@ const FLUSH_MS = 2000;
  * the workers.
  */
 export async function startAgent(config: AgentConfig, log: Logger): Promise<RunningAgent> {
+  if (config.drivers.length > 0) await (await import('./backup/registry.ts')).addPlugIns(config.drivers);
   await using undo = new AsyncDisposableStack();
   const { token, spoolDir } = undo.use(await openState(config, log));
   const journal = undo.adopt(await openJournal(config.stateDir, log), j => j.close());

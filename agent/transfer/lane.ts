@@ -71,8 +71,10 @@ async function runOnce(options: LaneOptions, progressed: () => void): Promise<vo
     queue.again(failure.claimed);
     throw await explain(failure.error, pair);
   } catch (error) {
-    if (signal.aborted) queue.stop();
-    for (const end of pair) end.wake?.();
+    if (signal.aborted) {
+      queue.stop();
+      for (const end of pair) end.wake?.(); // its thread may stand still in one of them
+    }
     throw error;
   } finally {
     signal.removeEventListener('abort', onAbort);

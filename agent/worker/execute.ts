@@ -96,7 +96,11 @@ export function createExecutor({
       paces,
       progress,
       pool: pools.get,
-      openStore: async (ref, abort) => (await import('../backup/registry.ts')).openBackupStore(ref, abort),
+      async openStore(ref, abort) {
+        const registry = await import('../backup/registry.ts');
+        await registry.addPlugIns(config.drivers);
+        return registry.openBackupStore(ref, abort);
+      },
     });
     return await handler(command.input, context);
   }

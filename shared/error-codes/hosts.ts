@@ -89,6 +89,12 @@ export const HOSTS = {
     title: 'A program on the host failed',
     action: 'Read what it said in the detail; run it by hand on the host if that is not enough.',
   },
+  DRIVER_INVALID: {
+    status: 500,
+    retryable: false,
+    title: 'A driver of others cannot be used',
+    action: "Correct `drivers` in the agent's configuration, or the driver that the detail names; then start the agent again.",
+  },
   DRIVER_UNKNOWN: {
     status: 400,
     retryable: false,
