@@ -177,8 +177,12 @@ async function writeAll(path: string, body: Buffer): Promise<void> {
   await file.writeFile(body);
 }
 
+const PROBE = '.cistern-probe-';
+/** Minutes after which nobody looks at a probe any more: whoever wrote it was killed. */
+const PROBE_MINUTES = 5;
+
 async function check(root: string): Promise<void> {
-  const probe = join(root, `.cistern-probe-${randomBytes(8).toString('hex')}`);
+  const probe = join(root, `${PROBE}${randomBytes(8).toString('hex')}`);
   const body = randomBytes(64);
   await attempt(`writing, reading and removing a probe in ${root}`, async () => {
     try {
@@ -189,6 +193,10 @@ async function check(root: string): Promise<void> {
         throw new CisternError('IO_ERROR', `reading a probe back from ${root}: it is not what was written`);
     } finally {
       await rm(probe, { force: true });
+    }
+    for (const name of (await readdir(root)).filter(one => one.startsWith(PROBE))) {
+      const { mtimeMs } = await lstat(join(root, name)).catch(() => ({ mtimeMs: Infinity })); // it is gone meanwhile
+      if (mtimeMs < Date.now() - PROBE_MINUTES * 60_000) await rm(join(root, name), { force: true });
     }
   });
 }

@@ -107,7 +107,8 @@ function inStore(read: Read, id: string, root: string): string[] {
   const whole = (image: string) => /^image\.(qcow2|raw),manifest\.json$/.test(list(join(root, 'images', image)).join());
   return [
     ...compare(`${root}: images/`, images, found),
-    ...compare(`${root}: `, [], list(root).filter(name => name !== 'images')), // prettier-ignore
+    // the probe of a check that was killed goes with a later check
+    ...compare(`${root}: `, [], list(root).filter(name => name !== 'images' && !/^(\.cistern-)?probe-/.test(name))), // prettier-ignore
     ...found.filter(image => !whole(image)).map(image => `${root}: images/${image} holds ${list(join(root, 'images', image))}`),
   ];
 }
