@@ -37,16 +37,22 @@ export const ratioOf = (ours: number, peer: number, better: 'more' | 'less'): nu
 
 /**
  * Runs every one of `runs` `rounds` times, in turns (a b c, then c b a, ...), so that what changes on the machine over time meets
- * all alike. Returns each one's figures in the order of the rounds.
+ * all alike. Returns each one's figures in the order of the rounds. `what` has each
+ * figure told on stderr as it comes, for runs that take long.
  */
 export async function interleave<K extends string>(
   runs: Record<K, () => Promise<number>>,
   rounds: number,
+  what?: string,
 ): Promise<Record<K, number[]>> {
   const names = Object.keys(runs) as K[];
   const figures = Object.fromEntries(names.map(name => [name, [] as number[]])) as Record<K, number[]>;
   for (let round = 0; round < rounds; round++) {
-    for (const name of round % 2 === 0 ? names : names.toReversed()) figures[name].push(await runs[name]());
+    for (const name of round % 2 === 0 ? names : names.toReversed()) {
+      const figure = await runs[name]();
+      figures[name].push(figure);
+      if (what !== undefined) console.error(`${what}, round ${round + 1} of ${rounds}: ${name} ${figure.toPrecision(3)}`);
+    }
   }
   return figures;
 }

@@ -38,15 +38,16 @@ export async function bench(): Promise<Row[]> {
   await using _store = { [Symbol.asyncDispose]: () => store.close() };
   await using worker = await ourWorker(folder, { type: 's3', config });
   const tools = await peers(ceph, folder);
-  const removed = async (key: string): Promise<void> => void (await client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: key }))); // prettier-ignore
+  const removed = (key: string): Promise<unknown> => client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: key }));
   const timed =
-    (work: () => Promise<void>, clean: () => Promise<void>): (() => Promise<number>) =>
+    (work: () => Promise<void>, clean: () => Promise<unknown>): (() => Promise<number>) =>
     async () => {
       await execa('sync');
       const begun = performance.now();
       await work();
       const rate = SIZE / 2 ** 20 / ((performance.now() - begun) / 1000);
       await clean();
+      await ceph.admin('gc', 'process', '--include-all'); // RGW would keep what was removed for two hours, and its disk fill up
       return rate;
     };
 
@@ -80,8 +81,8 @@ export async function bench(): Promise<Row[]> {
       },
     };
     for (const direction of ['download', 'upload'] as const) {
-      const { ours, ...theirs } = await interleave(runs[direction], ROUNDS);
       const what = `${direction}, ${kind === 'dense' ? 'dense' : 'half zero'}`;
+      const { ours, ...theirs } = await interleave(runs[direction], ROUNDS, what);
       for (const [tool, figures] of Object.entries(theirs)) {
         const [mine, peer] = [medianOf(ours), medianOf(figures)];
         const reach = REACH[kind];
