@@ -46,7 +46,7 @@ async function publishOnce(store: BackupStore, image: NewImage, source: Source, 
   try {
     const sink = await store.sink(objectOf(image), source.size, partSize);
     const { parts, summary } = await transfer({ ...options, ...fewer(options.streams, partSize), partSize, source, sink });
-    const manifest = makeManifest(image, source.size, parts, partSize, sink.packs === true);
+    const manifest = makeManifest(image, source.size, parts, partSize, sink.packs === true && summary.lane === 'ranges');
     await store.write(manifestOf(id), writeManifest(manifest));
     options.signal.throwIfAborted();
     return { manifest, summary };

@@ -1,15 +1,16 @@
-import type { RangeEnd } from '../transfer/ends.ts';
-import type { Pace } from '../transfer/pace.ts';
+import type { RangeEnd, ToolLane } from '../transfer/ends.ts';
+import { isLimited, type Pace } from '../transfer/pace.ts';
 import type { BackupStore } from './driver.ts';
 
 type Ranges = (signal: AbortSignal) => Promise<RangeEnd>;
 
-/** A backup storage whose objects come and go at a pace, wherever they are moved by ranges. */
+/** A backup storage whose objects come and go at a pace: by ranges, because a tool knows of none that changes while it runs. */
 export function pacedStore(store: BackupStore, pace: Pace): BackupStore {
-  const paced = <E extends { ranges?: Ranges }>(end: E): E => {
-    const { ranges } = end;
+  const paced = <E extends { ranges?: Ranges; tool?: ToolLane }>(end: E): E => {
+    const { ranges, tool, ...rest } = end;
     if (!ranges) return end;
-    return { ...end, ranges: async (signal: AbortSignal) => ({ ...(await ranges(signal)), pace }) };
+    const way = { ranges: async (signal: AbortSignal) => ({ ...(await ranges(signal)), pace }) };
+    return { ...(rest as E), ...way, ...(tool && !isLimited(pace) && { tool }) };
   };
   return {
     ...store,

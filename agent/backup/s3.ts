@@ -8,6 +8,7 @@ import { bucketUrl, S3Config } from './s3/config.ts';
 import type { LinkData } from './s3/link.ts';
 import { deleteObject, headObject, listKeys, listNames, readObject } from './s3/objects.ts';
 import { encodeKey } from './s3/sign.ts';
+import { s3cmdDownload, s3cmdSink, s3cmdVersion } from './s3/s3cmd.ts';
 import { openSink } from './s3/sink.ts';
 import type { ReadData, WriteData } from './s3/thread.ts';
 import { abortUploads, listUploads } from './s3/uploads.ts';
@@ -76,21 +77,31 @@ async function openStore(config: S3Config): Promise<BackupStore> {
     source: async path => {
       const key = keyOf(path);
       const { size, etag } = await headObject(control, key, nameOf(key));
-      return { name: nameOf(key), size, ranges: () => Promise.resolve(rangeEnd<ReadData>(key, { etag })) };
+      const name = nameOf(key);
+      return {
+        name,
+        size,
+        ranges: () => Promise.resolve(rangeEnd<ReadData>(key, { etag })),
+        ...(config.tool && { tool: s3cmdDownload({ config, key, name }) }),
+      };
     },
     sink: async (path, size, partSize) => {
       const key = keyOf(path);
-      return openSink({
+      const name = nameOf(key);
+      const sink = await openSink({
         control,
         key,
         noted: key.replace(/[^/]+$/, last => `.partial-${last}.parts`),
-        name: nameOf(key),
+        name,
         size,
         partSize,
         settings,
         put,
         ranges: uploadId => rangeEnd<WriteData>(key, { uploadId, partSize }),
       });
+      if (!config.tool) return sink;
+      const sizeOf = async (): Promise<number> => (await headObject(control, key, name)).size;
+      return s3cmdSink({ config, key, name }, sink, { size, sizeOf, remove: () => deleteObject(control, key, name) });
     },
     read: async (path, limit) => readObject(control, keyOf(path), limit, nameOf(keyOf(path))),
     write: async (path, body) => put(keyOf(path), body),
@@ -108,6 +119,7 @@ async function openStore(config: S3Config): Promise<BackupStore> {
       for (const key of await listKeys(control, prefix, nameOf(prefix))) await deleteObject(control, key, nameOf(key));
     },
     check: async () => {
+      if (config.tool) await s3cmdVersion();
       const probe = `${root}.cistern-probe-${randomBytes(8).toString('hex')}`;
       const body = randomBytes(64);
       await put(probe, body);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { posix } from 'node:path';
 import { CisternError } from '../../shared/errors.ts';
-import type { RangeEnd, Sink, Source } from '../transfer/ends.ts';
+import type { RangeEnd, Sink, Source, ToolLane } from '../transfer/ends.ts';
 import { PART_SIZE } from '../transfer/parts.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { segmentsOf } from './paths.ts';
@@ -22,6 +22,7 @@ import {
   writeFile,
 } from './sftp/files.ts';
 import { beginPartial } from './sftp/partial.ts';
+import { scpDownload, scpUpload } from './sftp/scp.ts';
 import type { ObjectData } from './sftp/thread.ts';
 
 /** A folder on an SSH server. Control goes through ssh2-sftp-client, the bytes of images through OpenSSH, which is five times as fast. */
@@ -51,15 +52,33 @@ function openStore(config: SftpConfig): BackupStore {
     const file = fileOf(path);
     const stat = await statFile(link, file);
     if (!stat.isFile()) throw new CisternError('OBJECT_MISSING', `looking at ${nameOf(path)}: it is not a file`);
-    return { name: nameOf(path), size: stat.size, ranges: signal => rangeEnd(config, link, file, nameOf(path), signal) };
+    const name = nameOf(path);
+    return {
+      name,
+      size: stat.size,
+      ranges: signal => rangeEnd(config, link, file, name, signal),
+      ...(config.tool && { tool: scpDownload({ config, path: file, name }) }),
+    };
   };
   const sink = async (path: string, size: number, partSize: number): Promise<Sink> => {
     const file = fileOf(path);
     const partial = partialOf(file);
     await writing(0, makeParents(path));
     const journal = await writing(0, beginPartial(link, partial, { size, partSize, tag: '' })).catch(orRemove(link, partial));
+    // what scp brings is begun anew each time: a journal would tell of another attempt
+    let whole = false;
+    const abort = (): Promise<void> => journal.remove().then(() => removeFile(link, partial));
+    const byScp = scpUpload({ config, path: partial, name: nameOf(path) }, link, async () => {
+      whole = true;
+      await journal.remove();
+    });
+    const tool: ToolLane = {
+      ...byScp,
+      run: (from, options) => writing(size, byScp.run(from, options)),
+    };
     return {
       name: nameOf(path),
+      ...(config.tool && { tool }),
       kept: journal.kept,
       arrived: journal.arrived,
       ranges: signal => rangeEnd(config, link, partial, nameOf(path), signal),
@@ -69,8 +88,8 @@ function openStore(config: SftpConfig): BackupStore {
           0,
           journal.remove().then(() => publishFile(link, partial, file)),
         ).catch(orRemove(link, partial)),
-      abort: () => journal.remove().then(() => removeFile(link, partial)),
-      park: () => Promise.resolve(),
+      abort,
+      park: () => (whole ? abort() : Promise.resolve()),
     };
   };
   return {

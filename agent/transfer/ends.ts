@@ -52,6 +52,17 @@ export interface RangeModule {
   openWriter?(data: unknown, moved: Moved): RangeWriter | Promise<RangeWriter>;
 }
 
+/** A program of others that moves a whole object between the storage and a local file: simpler than ranges, and never resumed. */
+export interface ToolLane {
+  /** As reports name the lane: `scp`. */
+  name: string;
+  /**
+   * Moves all of it between the object and `file`, a path that may lie beneath what is held (held.ts). `told` is called with the bytes
+   * that have crossed so far. The program has ended when this returns or throws, and a failure leaves nothing that would be found.
+   */
+  run(file: string, options: { signal: AbortSignal; told: (bytes: number) => void }): Promise<void>;
+}
+
 export interface Source {
   /** For messages and plans: `sftp store:images/…`. */
   name: string;
@@ -59,6 +70,9 @@ export interface Source {
   /** Where each part begins in the object, if parts of zeros are left out of it (`Sink.packs`). Missing: where it begins in the image. */
   offsets?: readonly number[];
   /** One end for each stream. */
+  /** Where it lies, if it is a local file. */
+  file?: string;
+  tool?: ToolLane;
   ranges?: (signal: AbortSignal) => Promise<RangeEnd>;
   stream?: (signal: AbortSignal) => Promise<Readable>;
 }
@@ -70,12 +84,15 @@ export interface Source {
  */
 export interface Sink {
   name: string;
-  /** Parts of zeros are left out of the object, so the others move up: object storages know no holes. */
+  /** Parts of zeros are left out of the object, so the others move up: object storages know no holes. A tool leaves none out. */
   packs?: true;
   /** Parts that an earlier attempt has brought, by number, and what they are; they need not arrive again. */
   kept?: ReadonlyMap<number, PartDigest>;
   /** Notes that a part has arrived, so that the next attempt finds it in `kept`. Must not throw. */
   arrived?(part: number, digest: PartDigest): void;
+  /** Where it arrives before `publish`, if that is a local file. */
+  file?: string;
+  tool?: ToolLane;
   ranges?: (signal: AbortSignal) => Promise<RangeEnd>;
   stream?: (body: Readable, signal: AbortSignal) => Promise<void>;
   /** Brings what has arrived to the disk while more arrives; called from time to time. Ended before `publish`; `abort` may come meanwhile. */

@@ -21,7 +21,7 @@ export async function fileSource(
     throw fileError(error, `opening ${name}`, options.codes);
   });
   if (!stat.isFile()) throw new CisternError(options.codes?.missing ?? 'IO_ERROR', `opening ${name}: it is not a regular file`);
-  return { name, size: stat.size, ranges: () => Promise.resolve(fileEnd(path, options.codes, options.direct)) };
+  return { name, size: stat.size, file: path, ranges: () => Promise.resolve(fileEnd(path, options.codes, options.direct)) };
 }
 
 /**
@@ -57,6 +57,7 @@ export async function fileSink(options: {
       arrived: journal.arrived,
       park: () => (journal.empty() ? remove() : journal.settled()),
     }),
+    file: partial,
     ranges: () => Promise.resolve(fileEnd(partial, codes)),
     flush: () =>
       sync(partial).catch((error: unknown) => {

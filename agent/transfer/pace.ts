@@ -19,6 +19,8 @@ export const makePace = (bytesPerSecond: number | null): Pace => {
 export const setPace = ({ cells }: Pace, bytesPerSecond: number | null): void =>
   void Atomics.store(cells, 0, BigInt(bytesPerSecond ?? 0));
 
+export const isLimited = ({ cells }: Pace): boolean => Atomics.load(cells, 0) !== 0n;
+
 const bell = new Int32Array(new SharedArrayBuffer(4));
 /** The same in every thread of a process. */
 const now = (): bigint => process.hrtime.bigint() / 1000n;

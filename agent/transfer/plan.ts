@@ -1,9 +1,10 @@
 import { CisternError } from '../../shared/errors.ts';
-import type { RangeEnd, Sink, Source } from './ends.ts';
+import type { RangeEnd, Sink, Source, ToolLane } from './ends.ts';
 import type { Readable } from 'node:stream';
 
 /** How bytes will go: the abilities that both ends have, picked from them. */
 export type Plan =
+  | { lane: 'tool'; tool: ToolLane; file: string }
   | { lane: 'ranges'; read: (signal: AbortSignal) => Promise<RangeEnd>; write: (signal: AbortSignal) => Promise<RangeEnd> }
   | {
       lane: 'stream';
@@ -11,8 +12,13 @@ export type Plan =
       write: (body: Readable, signal: AbortSignal) => Promise<void>;
     };
 
-/** The cheapest lane that both ends have: parallel ranges, else one stream. TRANSFER_NO_LANE prints both offers. */
+/**
+ * The cheapest lane that both ends have: a tool where one was configured and the other end is a file, parallel ranges, else one
+ * stream. TRANSFER_NO_LANE prints both offers.
+ */
 export function plan(source: Source, sink: Sink): Plan {
+  if (source.tool && sink.file !== undefined) return { lane: 'tool', tool: source.tool, file: sink.file };
+  if (sink.tool && source.file !== undefined) return { lane: 'tool', tool: sink.tool, file: source.file };
   if (source.ranges && sink.ranges) return { lane: 'ranges', read: source.ranges, write: sink.ranges };
   if (source.stream && sink.stream) return { lane: 'stream', read: source.stream, write: sink.stream };
   throw new CisternError(
@@ -22,4 +28,4 @@ export function plan(source: Source, sink: Sink): Plan {
 }
 
 const offers = (end: Source | Sink): string =>
-  (['ranges', 'stream'] as const).filter(lane => end[lane] !== undefined).join(' and ') || 'nothing';
+  (['file', 'tool', 'ranges', 'stream'] as const).filter(lane => end[lane] !== undefined).join(' and ') || 'nothing';

@@ -7,9 +7,10 @@ import type { Sink, Source } from './ends.ts';
 import { flusher } from './flusher.ts';
 import type { Job, Moving } from './moving.ts';
 import { PART_SIZE, partCount, partRange, ZERO, type PartDigest } from './parts.ts';
-import { plan } from './plan.ts';
+import { plan, type Plan } from './plan.ts';
 import { moveRanges, type RangesMoved } from './ranges.ts';
 import { moveStream } from './stream.ts';
+import { moveByTool } from './tool.ts';
 import { isPassing } from './retry.ts';
 import { watch } from './watch.ts';
 
@@ -63,7 +64,7 @@ export async function transfer(options: TransferOptions): Promise<{ parts: PartD
     bytes: source.size,
     zeroBytes: zero,
     resumed,
-    moved: source.size - resumed - (lane === 'stream' ? 0 : zero),
+    moved: source.size - resumed - (lane === 'ranges' ? zero : 0),
     retries,
     seconds: (performance.now() - begun) / 1000,
   };
@@ -98,9 +99,14 @@ async function move(options: TransferOptions): Promise<RangesMoved & { lane: str
   });
   const job: Job = { source, sink, count, partSize, parts: options.parts, streams: options.streams };
   const moving: Moving = { signal: watching.signal, counter };
-  const moved = way.lane === 'ranges' ? await moveRanges(job, way, moving) : await moveStream(job, way, moving);
+  const moved = await go(job, way, moving);
   await flushing.settle();
-  return { ...moved, lane: way.lane };
+  return { ...moved, lane: way.lane === 'tool' ? way.tool.name : way.lane };
+}
+
+function go(job: Job, way: Plan, moving: Moving): Promise<RangesMoved> {
+  if (way.lane === 'tool') return moveByTool(job, way, moving);
+  return way.lane === 'ranges' ? moveRanges(job, way, moving) : moveStream(job, way, moving);
 }
 
 /** Bytes of the parts of zeros. */

@@ -12,9 +12,16 @@ export function verifyPart(
   expected: PartDigest | undefined,
 ): PartDigest {
   const found = digestOf(data);
-  if (expected !== undefined && expected !== found) {
-    const where = `part ${index} of ${name} (${data.length} bytes at ${offset})`;
-    throw new EndError('DIGEST_MISMATCH', `verifying ${where}: it is ${found}, the manifest says ${expected}`);
-  }
+  if (expected !== undefined && expected !== found)
+    throw mismatch(name, index, { offset, length: data.length, digest: found, expected });
   return found;
+}
+
+export function mismatch(
+  name: string,
+  index: number,
+  part: { offset: number; length: number; digest: PartDigest; expected: PartDigest },
+): EndError {
+  const where = `part ${index} of ${name} (${part.length} bytes at ${part.offset})`;
+  return new EndError('DIGEST_MISMATCH', `verifying ${where}: it is ${part.digest}, the manifest says ${part.expected}`);
 }

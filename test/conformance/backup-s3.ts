@@ -35,11 +35,12 @@ export function rgwClient(endpoint: string, { accessKey, secretKey }: RgwUser): 
   });
 }
 
-export async function startS3(): Promise<S3Target> {
+/** `more` is added to its configurations. */
+export async function startS3(more: Record<string, unknown> = {}): Promise<S3Target> {
   const ceph = await startCeph();
   const { endpoint, user, other } = ceph.rgw;
   const client = rgwClient(endpoint, user);
-  const config = { endpoint, bucket: 'images', accessKey: user.accessKey, secretKey: user.secretKey };
+  const config = { endpoint, bucket: 'images', accessKey: user.accessKey, secretKey: user.secretKey, ...more };
   const bucket = async (name: string): ReturnType<S3Target['bucket']> => {
     await client.send(new CreateBucketCommand({ Bucket: name }));
     return { ...config, bucket: name };

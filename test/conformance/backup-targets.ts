@@ -17,6 +17,8 @@ interface Kind {
   type?: string;
   /** Smallest part that the storage takes; 1 MiB unless told. */
   part?: number;
+  /** A program that moves whole files where it can: zeros cross and lie there too. */
+  tool?: string;
   /** It keeps its objects in a folder: its target has `root`. */
   folder?: true;
   start(): Promise<BackupTarget>;
@@ -35,20 +37,26 @@ export const backupTargets: Record<string, Kind> = {
     },
   },
   s3: { part: S3_PART, start: startS3 },
-  sftp: {
-    folder: true,
-    start: async () => {
-      const sshd = await startSshd();
-      const { host, port, user, privateKey, hostKey } = sshd;
-      return folderTarget(
-        sshd.path,
-        path => ({ host, port, user, privateKey, hostKey, path }),
-        () => sshd.stop(),
-      );
-    },
+  's3 by s3cmd': {
+    type: 's3',
+    tool: 's3cmd',
+    part: S3_PART,
+    start: () => startS3({ tool: 's3cmd' }),
   },
+  sftp: { folder: true, start: () => startSftp() },
+  'sftp by scp': { type: 'sftp', tool: 'scp', folder: true, start: () => startSftp({ tool: 'scp' }) },
   swift: { start: startSwiftTarget },
 };
+
+async function startSftp(more: Config = {}): Promise<BackupTarget> {
+  const sshd = await startSshd();
+  const { host, port, user, privateKey, hostKey } = sshd;
+  return folderTarget(
+    sshd.path,
+    path => ({ host, port, user, privateKey, hostKey, path, ...more }),
+    () => sshd.stop(),
+  );
+}
 
 /** A storage that keeps its objects in a folder of this machine. */
 function folderTarget(root: string, at: (path: string) => Config, end: () => Promise<void>): BackupTarget {

@@ -31,7 +31,7 @@ describe('backup storage: every driver', () => {
   });
 });
 
-for (const [name, { type = name, part: PART = SMALL_PART, folder, start }] of Object.entries(backupTargets)) {
+for (const [name, { type = name, part: PART = SMALL_PART, tool, folder, start }] of Object.entries(backupTargets)) {
   describe(`backup storage: ${name}`, () => {
     const calm = { streams: 2, stallSeconds: 20, signal: never, partSize: PART };
     let target: BackupTarget;
@@ -97,25 +97,26 @@ for (const [name, { type = name, part: PART = SMALL_PART, folder, start }] of Ob
         partSize: undefined,
         streams: 8,
       });
-      assert.deepEqual([summary.lane, summary.streams, summary.parts], ['ranges', 4, 4]);
+      assert.deepEqual([summary.lane, summary.streams, summary.parts], tool ? [tool, 1, 4] : ['ranges', 4, 4]);
       await fetchImage(store, id, m => sinkInto(folder.path, m.size), calm);
       assert.deepEqual(await readFile(join(folder.path, 'arrived')), await readFile(file));
     });
 
-    it('neither moves nor stores parts of zeros', async () => {
+    it(tool ? 'makes holes of parts of zeros' : 'neither moves nor stores parts of zeros', async () => {
       await using folder = await tempFolder();
       const file = join(folder.path, 'image');
       await makeImage(file, 8 * PART + 5, [0, 3, 4, 7, 8], PART);
       const up = await publishImage(store, raw(id, 0), await fileSource(file), calm);
-      assert.deepEqual([up.summary.zeroParts, up.summary.moved], [5, 4 * PART]);
+      const moved = tool ? 8 * PART + 5 : 4 * PART;
+      assert.deepEqual([up.summary.zeroParts, up.summary.moved], [5, moved]);
       const down = await fetchImage(store, id, m => sinkInto(folder.path, m.size), calm);
-      assert.equal(down.summary.moved, 4 * PART);
+      assert.equal(down.summary.moved, moved);
       const [image, arrived] = await Promise.all([file, join(folder.path, 'arrived')].map(copy => readFile(copy)));
       assert.deepEqual(arrived, image);
       assert.ok((await stat(join(folder.path, 'arrived'))).blocks * 512 < 5 * PART, 'what arrived has holes');
       const data = [1, 2, 5, 6].map(part => image!.subarray(part * PART, (part + 1) * PART));
       assert.deepEqual(await target.readObject(objectOf(id)), up.manifest.packed ? Buffer.concat(data) : image);
-      assert.ok((await target.stored(objectOf(id))) < 5 * PART, 'what is stored is no larger than the data');
+      if (!tool) assert.ok((await target.stored(objectOf(id))) < 5 * PART, 'what is stored is no larger than the data');
     });
 
     it('tells progress in bytes up to the size', async () => {

@@ -49,6 +49,7 @@ export const S3Config = z.strictObject({
     .optional()
     .describe("storage class of new objects; the bucket's own where it is left out"),
   sse: z.literal('AES256').optional().describe('AES256: asks the service to encrypt what it stores by keys of its own'),
+  tool: z.literal('s3cmd').optional().describe('s3cmd: files are moved by this program as a whole, not part by part and resumed'),
   ca: z
     .string()
     .max(262_144)

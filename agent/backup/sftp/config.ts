@@ -38,6 +38,7 @@ export const SftpConfig = z
       .string()
       .regex(HOST_KEY, 'must be "TYPE BASE64", as in the .pub file of the server\'s host key')
       .describe('public host key of the server, such as "ssh-ed25519 AAAA...": another key is refused'),
+    tool: z.literal('scp').optional().describe('scp: files are moved by this program as a whole, not part by part and resumed'),
   })
   .refine(config => (config.privateKey === undefined) !== (config.password === undefined), {
     message: 'give either privateKey or password',

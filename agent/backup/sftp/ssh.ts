@@ -1,4 +1,4 @@
-/** How `ssh` is told whom to trust and who we are: files in a folder of our own, never argv. */
+/** How `ssh` and `scp` are told whom to trust and who we are: files in a folder of our own, never argv. */
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,19 +19,46 @@ export async function sshFolder(): Promise<AsyncDisposable & { path: string }> {
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
 
+/** The server's name for `ssh` and `scp`, whatever its address looks like. */
+const ALIAS = 'cistern';
+
+export interface SshCommand {
+  args: string[];
+  env: Record<string, string>;
+}
+
 /** argv and environment of `ssh` for the sftp subsystem of `config`'s server; writes what they name into `folder`. */
-export async function sshCommand(config: SftpConfig, folder: string): Promise<{ args: string[]; env: Record<string, string> }> {
+export async function sshCommand(config: SftpConfig, folder: string): Promise<SshCommand> {
+  const { args, env } = await settings(config, folder);
+  return { args: ['-T', '-a', '-x', '-e', 'none', ...args, '-s', '--', ALIAS, 'sftp'], env };
+}
+
+/** argv and environment of `scp`, by way of SFTP; `remote` makes the name of a path on the server. */
+export async function scpCommand(
+  config: SftpConfig,
+  folder: string,
+  files: (remote: (path: string) => string) => [from: string, to: string],
+): Promise<SshCommand> {
+  const { args, env } = await settings(config, folder);
+  return { args: ['-q', '-s', ...args, '--', ...files(path => `${ALIAS}:${path}`)], env };
+}
+
+async function settings(config: SftpConfig, folder: string): Promise<SshCommand> {
   const file = async (name: string, text: string): Promise<string> => {
     await writeFile(join(folder, name), text, { mode: 0o600, flag: 'wx' });
     return join(folder, name);
   };
   const { type, key, algorithms } = pinned(config);
-  const knownHosts = await file('known_hosts', `cistern ${type} ${key}\n`);
+  const knownHosts = await file('known_hosts', `${ALIAS} ${type} ${key}\n`);
   const secret = config.password ?? config.passphrase;
   const options = {
     UserKnownHostsFile: knownHosts,
     GlobalKnownHostsFile: '/dev/null',
-    HostKeyAlias: 'cistern',
+    HostName: config.host,
+    Port: String(config.port),
+    User: config.user,
+    Ciphers: CIPHERS,
+    HostKeyAlias: ALIAS,
     HostKeyAlgorithms: algorithms.join(','),
     StrictHostKeyChecking: 'yes',
     UpdateHostKeys: 'no',
@@ -46,10 +73,9 @@ export async function sshCommand(config: SftpConfig, folder: string): Promise<{ 
     Compression: 'no',
     LogLevel: 'ERROR',
   };
-  const args = ['-F', 'none', '-T', '-a', '-x', '-e', 'none', '-c', CIPHERS, '-p', String(config.port), '-l', config.user];
+  const args = ['-F', 'none'];
   for (const [name, value] of Object.entries(options)) args.push('-o', `${name}=${value}`);
   if (config.privateKey !== undefined) args.push('-i', await file('key', `${config.privateKey.trimEnd()}\n`));
-  args.push('-s', '--', config.host, 'sftp');
 
   const env: Record<string, string> = { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C', TMPDIR: tmpdir() };
   if (secret !== undefined) {
