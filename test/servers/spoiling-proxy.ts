@@ -7,6 +7,8 @@ export interface SpoilingProxy extends AsyncDisposable {
   /** Cuts every n-th connection after `cutAfter` bytes from the server. 0: none. */
   cutEvery: number;
   cutAfter: number;
+  /** So many connections at most. */
+  cutTimes: number;
   /** Flips a bit, once, at this byte of what a connection carries to or from the server. */
   flip?: { way: 'up' | 'down'; at: number } | undefined;
   /** Says this, once each, instead of asking the server for a request whose head fits. */
@@ -48,7 +50,8 @@ export async function startSpoilingProxy(to: number, tls?: { key: string; cert: 
     });
     server.on('data', chunk => {
       down = pass(chunk, 'down', down, client);
-      if (proxy.cutEvery === 0 || number % proxy.cutEvery !== 0 || down < proxy.cutAfter) return;
+      if (proxy.cutEvery === 0 || proxy.cutTimes === 0 || number % proxy.cutEvery !== 0 || down < proxy.cutAfter) return;
+      proxy.cutTimes--;
       proxy.spoilt++;
       client.destroy();
     });
@@ -70,6 +73,7 @@ export async function startSpoilingProxy(to: number, tls?: { key: string; cert: 
     port: (server.address() as AddressInfo).port,
     cutEvery: 0,
     cutAfter: 0,
+    cutTimes: Infinity,
     answers: [],
     spoilt: 0,
     [Symbol.asyncDispose]: async () => {
