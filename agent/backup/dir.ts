@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, readdir, realpath, rm, statfs } from 'node:fs/promises';
+import { copyFile, lstat, mkdir, open, readdir, realpath, rename, rm, statfs } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
@@ -38,6 +38,11 @@ export const dir: BackupDriver<Config> = {
   },
 };
 
+/** All folders of a host: the file system then says whether it can share their blocks. */
+const SITE = 'dir';
+/** Holds the place of a file while it is copied. */
+type Holder = () => Promise<Place>;
+
 function openFolder(root: string): BackupStore {
   const nameOf = (path: string): string => `dir store:${path}`;
   const ranges = async (path: string): Promise<RangeEnd> => {
@@ -62,6 +67,12 @@ function openFolder(root: string): BackupStore {
       partial,
       publish: parts => inner.publish(parts).finally(() => place.dispose()),
       abort: () => inner.abort().finally(() => place.dispose()),
+      site: SITE,
+      copy: async object => {
+        using from = await (object as Holder)();
+        await shareBlocks(from.file, partial);
+        return { name: nameOf(path), size, ranges: () => Promise.resolve(fileEnd(partial, CODES)) };
+      },
       ...(inner.park && { park: () => inner.park!().finally(() => place.dispose()) }),
     };
   };
@@ -69,7 +80,8 @@ function openFolder(root: string): BackupStore {
     source: async path => {
       using place = await resolve(root, path);
       const { name, size } = await fileSource(place.file, { name: nameOf(path), codes: CODES });
-      return { name, size, ranges: () => ranges(path) };
+      const object: Holder = () => resolve(root, path);
+      return { name, size, place: { site: SITE, object }, ranges: () => ranges(path) };
     },
     sink,
     read: async (path, limit) => {
@@ -111,6 +123,18 @@ function openFolder(root: string): BackupStore {
 
 /** One name for all attempts at an object: the next one goes on with it, or replaces it. */
 const partialOf = (final: string): string => join(dirname(final), `.partial-${basename(final)}`);
+
+/** Makes `to` a copy of `from` that takes no room: the file system must be the same one, and able to (XFS, Btrfs). */
+async function shareBlocks(from: string, to: string): Promise<void> {
+  const clone = `${to}.clone`; // a failed try removes what was there
+  try {
+    await copyFile(from, clone, constants.COPYFILE_FICLONE_FORCE);
+    await rename(clone, to);
+  } catch (error) {
+    await rm(clone, { force: true });
+    throw error;
+  }
+}
 
 /** Where an object is: its path in a folder that is held, so that nothing put in the folder's place leads elsewhere. */
 interface Place extends Disposable {

@@ -46,7 +46,7 @@ async function publishOnce(store: BackupStore, image: NewImage, source: Source, 
   try {
     const sink = await store.sink(objectOf(image), source.size, partSize);
     const { parts, summary } = await transfer({ ...options, ...fewer(options.streams, partSize), partSize, source, sink });
-    const manifest = makeManifest(image, source.size, parts, partSize, sink.packs === true && summary.lane === 'ranges');
+    const manifest = makeManifest(image, source.size, parts, partSize, isPacked(source, sink, summary.lane));
     await store.write(manifestOf(id), writeManifest(manifest));
     options.signal.throwIfAborted();
     return { manifest, summary };
@@ -55,6 +55,10 @@ async function publishOnce(store: BackupStore, image: NewImage, source: Source, 
     throw error;
   }
 }
+
+/** Whether parts of zeros were left out: by a sink that packs what comes part by part, or in the object that was copied. */
+const isPacked = ({ offsets }: Source, { packs }: Sink, lane: string): boolean =>
+  lane === 'copy' ? offsets !== undefined : packs === true && lane === 'ranges';
 
 function refuseLarger({ limits }: BackupStore, { name, size }: Source, partSize: number): void {
   if (limits === undefined || (size <= limits.size && partCount(size, partSize) <= limits.parts)) return;
@@ -125,8 +129,8 @@ function asImage(object: Source, manifest: Manifest): Source {
     throw new CisternError('DIGEST_MISMATCH', `reading ${object.name}: it has ${object.size} bytes, its manifest says ${stored}`);
   const offsets = offsetsOf(manifest);
   if (offsets === undefined) return object;
-  const { name, ranges } = object;
-  return { name, size: manifest.size, offsets, ...(ranges && { ranges }) };
+  const { name, ranges, place } = object;
+  return { name, size: manifest.size, stored, offsets, ...(place && { place }), ...(ranges && { ranges }) };
 }
 
 /** Ids of the images that lie in a backup storage, those without a manifest included. */

@@ -1,4 +1,4 @@
-import type { RangeEnd, ToolLane } from '../transfer/ends.ts';
+import type { RangeEnd, Sink, ToolLane } from '../transfer/ends.ts';
 import { isLimited, type Pace } from '../transfer/pace.ts';
 import type { BackupStore } from './driver.ts';
 
@@ -12,9 +12,13 @@ export function pacedStore(store: BackupStore, pace: Pace): BackupStore {
     const way = { ranges: async (signal: AbortSignal) => ({ ...(await ranges(signal)), pace }) };
     return { ...(rest as E), ...way, ...(tool && !isLimited(pace) && { tool }) };
   };
+  const pacedCopy = (sink: Sink): Sink => {
+    const { copy } = sink;
+    return copy ? { ...sink, copy: async (...copied) => paced(await copy(...copied)) } : sink; // it is read back
+  };
   return {
     ...store,
     source: async path => paced(await store.source(path)),
-    sink: async (path, size, partSize) => paced(await store.sink(path, size, partSize)),
+    sink: async (path, size, partSize) => pacedCopy(paced(await store.sink(path, size, partSize))),
   };
 }

@@ -1,17 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import { CisternError } from '../../shared/errors.ts';
-import type { RangeEnd } from '../transfer/ends.ts';
+import type { RangeEnd, Source } from '../transfer/ends.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { segmentsOf } from './paths.ts';
 import { openControl } from './s3/client.ts';
+import { copyObject, type S3Object } from './s3/copy.ts';
 import { bucketUrl, S3Config } from './s3/config.ts';
 import type { LinkData } from './s3/link.ts';
 import { deleteObject, headObject, listKeys, listNames, readObject } from './s3/objects.ts';
 import { encodeKey } from './s3/sign.ts';
-import { s3cmdDownload, s3cmdSink, s3cmdVersion } from './s3/s3cmd.ts';
+import { s3cmdDownload, s3cmdUpload, s3cmdVersion } from './s3/s3cmd.ts';
 import { openSink } from './s3/sink.ts';
 import type { ReadData, WriteData } from './s3/thread.ts';
 import { abortUploads, listUploads } from './s3/uploads.ts';
+import { giveWay } from './s3/whole.ts';
 
 /** "Amazon S3 multipart upload limits". */
 const LIMITS = { parts: 10_000, size: 5 * 2 ** 40 };
@@ -35,6 +37,7 @@ async function openStore(config: S3Config): Promise<BackupStore> {
   const root = config.prefix === '' ? '' : `${config.prefix}/`;
   const keyOf = (path: string): string => root + segmentsOf(path).join('/');
   const nameOf = (key: string): string => `s3 ${url.endpoint.host}/${config.bucket}/${key}`;
+  const site = `s3 ${url.endpoint.origin}`;
   const settings = {
     ...(config.storageClass !== undefined && { StorageClass: config.storageClass }),
     ...(config.sse && { ServerSideEncryption: config.sse }),
@@ -72,19 +75,22 @@ async function openStore(config: S3Config): Promise<BackupStore> {
     await ask(`writing ${nameOf(key)}`, (client, options) => client.send(new sdk.PutObjectCommand(input), options));
   };
 
+  const source = async (path: string): Promise<Source> => {
+    const key = keyOf(path);
+    const name = nameOf(key);
+    const { size, etag } = await headObject(control, key, name);
+    return {
+      name,
+      size,
+      place: { site, object: { bucket: Bucket, key, etag } satisfies S3Object },
+      ranges: () => Promise.resolve(rangeEnd<ReadData>(key, { etag })),
+      ...(config.tool && { tool: s3cmdDownload({ config, key, name }) }),
+    };
+  };
+
   return {
     limits: LIMITS,
-    source: async path => {
-      const key = keyOf(path);
-      const { size, etag } = await headObject(control, key, nameOf(key));
-      const name = nameOf(key);
-      return {
-        name,
-        size,
-        ranges: () => Promise.resolve(rangeEnd<ReadData>(key, { etag })),
-        ...(config.tool && { tool: s3cmdDownload({ config, key, name }) }),
-      };
-    },
+    source,
     sink: async (path, size, partSize) => {
       const key = keyOf(path);
       const name = nameOf(key);
@@ -99,9 +105,18 @@ async function openStore(config: S3Config): Promise<BackupStore> {
         put,
         ranges: uploadId => rangeEnd<WriteData>(key, { uploadId, partSize }),
       });
-      if (!config.tool) return sink;
       const sizeOf = async (): Promise<number> => (await headObject(control, key, name)).size;
-      return s3cmdSink({ config, key, name }, sink, { size, sizeOf, remove: () => deleteObject(control, key, name) });
+      const whole = giveWay(sink, { name, sizeOf, remove: () => deleteObject(control, key, name) });
+      return {
+        ...whole.sink,
+        site,
+        copy: async (object, stored, signal) => {
+          await copyObject(control, object as S3Object, stored, { key, name, settings }, signal);
+          await whole.begin(stored);
+          return source(path);
+        },
+        ...(config.tool && { tool: s3cmdUpload({ config, key, name }, whole.begin) }),
+      };
     },
     read: async (path, limit) => readObject(control, keyOf(path), limit, nameOf(keyOf(path))),
     write: async (path, body) => put(keyOf(path), body),

@@ -63,13 +63,23 @@ export interface ToolLane {
   run(file: string, options: { signal: AbortSignal; told: (bytes: number) => void }): Promise<void>;
 }
 
+/** Where an object lies, for a sink of the same site (`Sink.copy`). */
+export interface Place {
+  site: string;
+  /** What the driver of such a site knows an object by. */
+  object: unknown;
+}
+
 export interface Source {
   /** For messages and plans: `sftp store:images/…`. */
   name: string;
   size: number;
+  /** Bytes of the object, where they are not those of the image (see `offsets`). */
+  stored?: number;
   /** Where each part begins in the object, if parts of zeros are left out of it (`Sink.packs`). Missing: where it begins in the image. */
   offsets?: readonly number[];
   /** One end for each stream. */
+  place?: Place;
   /** Where it lies, if it is a local file. */
   file?: string;
   tool?: ToolLane;
@@ -90,6 +100,13 @@ export interface Sink {
   kept?: ReadonlyMap<number, PartDigest>;
   /** Notes that a part has arrived, so that the next attempt finds it in `kept`. Must not throw. */
   arrived?(part: number, digest: PartDigest): void;
+  /** The site that can copy an object from another place in it, without its bytes crossing. */
+  site?: string;
+  /**
+   * Has an object of the site (`Place.object`), `size` bytes as it is stored there, copied to where this one arrives, and returns the copy,
+   * to be read back before `publish`. Throws where the site would not; what the sink is otherwise good for still works then.
+   */
+  copy?(object: unknown, size: number, signal: AbortSignal): Promise<Source>;
   /** Where it arrives before `publish`, if that is a local file. */
   file?: string;
   tool?: ToolLane;

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream';
 
 /** How bytes will go: the abilities that both ends have, picked from them. */
 export type Plan =
+  | { lane: 'copy'; copy: (signal: AbortSignal) => Promise<Source> }
   | { lane: 'tool'; tool: ToolLane; file: string }
   | { lane: 'ranges'; read: (signal: AbortSignal) => Promise<RangeEnd>; write: (signal: AbortSignal) => Promise<RangeEnd> }
   | {
@@ -13,10 +14,13 @@ export type Plan =
     };
 
 /**
- * The cheapest lane that both ends have: a tool where one was configured and the other end is a file, parallel ranges, else one
+ * The cheapest lane that both ends have: a copy inside one site, a tool where one was configured and the other end is a file, parallel ranges, else one
  * stream. TRANSFER_NO_LANE prints both offers.
  */
 export function plan(source: Source, sink: Sink): Plan {
+  const { place, stored = source.size } = source;
+  if (place && sink.copy && sink.site === place.site)
+    return { lane: 'copy', copy: signal => sink.copy!(place.object, stored, signal) };
   if (source.tool && sink.file !== undefined) return { lane: 'tool', tool: source.tool, file: sink.file };
   if (sink.tool && source.file !== undefined) return { lane: 'tool', tool: sink.tool, file: source.file };
   if (source.ranges && sink.ranges) return { lane: 'ranges', read: source.ranges, write: sink.ranges };

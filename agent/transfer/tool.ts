@@ -5,14 +5,12 @@ import { run } from '../host/run.ts';
 import { fileError } from './file-error.ts';
 import { fileEnd } from './file-end.ts';
 import type { Job, Moving } from './moving.ts';
-import { nowhere } from './nowhere.ts';
 import { partRange, ZERO } from './parts.ts';
 import type { Plan } from './plan.ts';
-import { moveRanges, type RangesMoved } from './ranges.ts';
+import type { RangesMoved } from './ranges.ts';
+import { readBack } from './read-back.ts';
 import { ATTEMPTS, isPassing, pause } from './retry.ts';
 import { mismatch } from './verify.ts';
-
-const TICK_MS = 200;
 
 /** Moves the object in one piece, then reads the file. Parts of zeros cross too; those of a file that arrived become holes. */
 export async function moveByTool(job: Job, { tool, file }: Plan & { lane: 'tool' }, moving: Moving): Promise<RangesMoved> {
@@ -54,33 +52,16 @@ async function runTool(job: Job, { tool, file }: Plan & { lane: 'tool' }, { sign
 }
 
 /** What the parts of the file are; counts each byte once more. */
-async function digests(job: Job, file: string, { signal, counter }: Moving): Promise<string[]> {
+async function digests(job: Job, file: string, moving: Moving): Promise<string[]> {
   const { source, sink } = job;
   const { size } = await lstat(file);
   if (size !== source.size)
     throw new CisternError('DIGEST_MISMATCH', `moving ${source.name}: ${size} of its ${source.size} bytes arrived`);
-  const read = new BigInt64Array(new SharedArrayBuffer(8));
-  let counted = 0n;
-  const count = (): void => {
-    const now = Atomics.load(read, 0) / 2n;
-    Atomics.add(counter, 0, now - counted);
-    counted = now;
-  };
-  const timer = setInterval(count, TICK_MS);
-  try {
-    const from = {
-      name: source.file === undefined ? sink.name : source.name,
-      size,
-      ranges: () => Promise.resolve(fileEnd(file, undefined)),
-    };
-    const to = nowhere();
-    const way = { lane: 'ranges' as const, read: from.ranges, write: to.ranges! };
-    const { parts } = await moveRanges({ ...job, source: from, sink: to, parts: undefined }, way, { signal, counter: read });
-    count();
-    return parts;
-  } finally {
-    clearInterval(timer);
-  }
+  const name = source.file === undefined ? sink.name : source.name;
+  return readBack(
+    { ...job, parts: undefined, source: { name, size, ranges: () => Promise.resolve(fileEnd(file, undefined)) } },
+    moving,
+  );
 }
 
 /** What tells a file that was written to from one that was not. */

@@ -4,10 +4,11 @@ import type { z } from 'zod';
 import { shown } from '../host/held.ts';
 import { EndError } from './end-error.ts';
 import type { Sink, Source } from './ends.ts';
+import { moveByCopy } from './copy.ts';
 import { flusher } from './flusher.ts';
 import type { Job, Moving } from './moving.ts';
 import { PART_SIZE, partCount, partRange, ZERO, type PartDigest } from './parts.ts';
-import { plan, type Plan } from './plan.ts';
+import { plan } from './plan.ts';
 import { moveRanges, type RangesMoved } from './ranges.ts';
 import { moveStream } from './stream.ts';
 import { moveByTool } from './tool.ts';
@@ -64,7 +65,7 @@ export async function transfer(options: TransferOptions): Promise<{ parts: PartD
     bytes: source.size,
     zeroBytes: zero,
     resumed,
-    moved: source.size - resumed - (lane === 'ranges' ? zero : 0),
+    moved: lane === 'copy' ? 0 : source.size - resumed - (lane === 'ranges' ? zero : 0),
     retries,
     seconds: (performance.now() - begun) / 1000,
   };
@@ -82,7 +83,6 @@ async function move(options: TransferOptions): Promise<RangesMoved & { lane: str
       `reading ${source.name}: it has ${count} parts (${source.size} bytes), the manifest ${options.parts.length}`,
     );
   }
-  const way = plan(source, sink);
   const counter = new BigInt64Array(new SharedArrayBuffer(8));
   // what moved twice, because the first time was cut short, counts once
   const done = (): number => Math.min(source.size, Math.floor(Number(Atomics.load(counter, 0)) / 2));
@@ -99,14 +99,27 @@ async function move(options: TransferOptions): Promise<RangesMoved & { lane: str
   });
   const job: Job = { source, sink, count, partSize, parts: options.parts, streams: options.streams };
   const moving: Moving = { signal: watching.signal, counter };
-  const moved = await go(job, way, moving);
+  const moved = await go(job, moving);
   await flushing.settle();
-  return { ...moved, lane: way.lane === 'tool' ? way.tool.name : way.lane };
+  return moved;
 }
 
-function go(job: Job, way: Plan, moving: Moving): Promise<RangesMoved> {
-  if (way.lane === 'tool') return moveByTool(job, way, moving);
-  return way.lane === 'ranges' ? moveRanges(job, way, moving) : moveStream(job, way, moving);
+async function go(job: Job, moving: Moving): Promise<RangesMoved & { lane: string }> {
+  const { place: _, ...elsewhere } = job.source;
+  // a copy is only as good as what it is compared with
+  const way = plan(job.parts ? job.source : elsewhere, job.sink);
+  switch (way.lane) {
+    case 'copy': {
+      const moved = await moveByCopy(job, way, moving);
+      return moved ? { ...moved, lane: 'copy' } : go({ ...job, source: elsewhere }, moving);
+    }
+    case 'tool':
+      return { ...(await moveByTool(job, way, moving)), lane: way.tool.name };
+    case 'ranges':
+      return { ...(await moveRanges(job, way, moving)), lane: 'ranges' };
+    case 'stream':
+      return { ...(await moveStream(job, way, moving)), lane: 'stream' };
+  }
 }
 
 /** Bytes of the parts of zeros. */

@@ -18,14 +18,14 @@ export type NewImageRef = z.infer<typeof NewImageRef>;
 
 /** How bytes went: what `cistern operation show` prints of a transfer. */
 export const TransferSummary = z.object({
-  lane: z.string().describe('the way that was chosen, such as ranges or stream'),
+  lane: z.string().describe('the way that was chosen: copy (inside one site), the name of a tool, ranges or stream'),
   streams: z.int(),
   parts: z.int(),
-  zeroParts: z.int().describe('parts of zeros, which were not moved'),
+  zeroParts: z.int().describe('parts of zeros, which ranges do not move'),
   bytes: z.int().describe('size of the object'),
   zeroBytes: z.int().default(0).describe('bytes of these'),
   resumed: z.int().default(0).describe('bytes that an earlier attempt had brought, verified again'),
-  moved: z.int().describe('bytes that crossed'),
+  moved: z.int().describe('bytes that crossed; those that are only read back to verify a copy do not count'),
   retries: z.int().default(0).describe('times that a stream was begun anew after a failure'),
   seconds: z.number(),
 });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CisternError } from '../../../shared/errors.ts';
 import { run } from '../../host/run.ts';
-import type { Sink, ToolLane } from '../../transfer/ends.ts';
+import type { ToolLane } from '../../transfer/ends.ts';
 import { answerError } from './answers.ts';
 import { bucketUrl, type S3Config } from './config.ts';
 
@@ -42,47 +42,22 @@ export const s3cmdDownload = (options: S3cmdOptions): ToolLane => ({
   },
 });
 
-/** `sink` is the one for ranges: it gives way to what s3cmd uploads, which `sizeOf` then looks at, and `remove` removes after a failure. */
-export function s3cmdSink(
-  options: S3cmdOptions,
-  sink: Sink,
-  object: { size: number; sizeOf: () => Promise<number>; remove: () => Promise<void> },
-): Sink {
-  let begun = false;
-  const abort = async (): Promise<void> => {
-    await sink.abort(); // its upload, and any that s3cmd had begun
-    if (begun) await object.remove();
-  };
-  const tool: ToolLane = {
-    name: 's3cmd',
-    run: async (file, { signal, told }) => {
-      begun = true;
-      await sink.abort();
-      const chunk = Math.max(16, Math.ceil(object.size / MOST_PARTS / MIB));
-      const { storageClass, sse } = options.config;
-      const settings = [
-        ...(storageClass === undefined ? [] : [`--storage-class=${storageClass}`]),
-        ...(sse === undefined ? [] : [`--add-header=x-amz-server-side-encryption:${sse}`]),
-      ];
-      const args = ['put', '--progress', `--multipart-chunk-size-mb=${chunk}`, ...settings];
-      await s3cmd(options, 'writing', to => [...args, '--', file, to], { signal, onStdout: pieces(told) });
-    },
-  };
-  return {
-    ...sink,
-    tool,
-    publish: async parts => {
-      if (!begun) return sink.publish(parts);
-      const size = await object.sizeOf();
-      await sink.abort(); // attempts of s3cmd that had failed
-      if (size === object.size) return;
-      await object.remove();
-      throw new CisternError('DIGEST_MISMATCH', `writing ${options.name}: it has ${size} bytes, and ${object.size} were sent`);
-    },
-    abort,
-    park: () => (begun ? abort() : sink.park!()),
-  };
-}
+/** `begin` is called before anything is sent. */
+export const s3cmdUpload = (options: S3cmdOptions, begin: (size: number) => Promise<void>): ToolLane => ({
+  name: 's3cmd',
+  run: async (file, { signal, told }) => {
+    const { size } = await lstat(file);
+    await begin(size);
+    const chunk = Math.max(16, Math.ceil(size / MOST_PARTS / MIB));
+    const { storageClass, sse } = options.config;
+    const settings = [
+      ...(storageClass === undefined ? [] : [`--storage-class=${storageClass}`]),
+      ...(sse === undefined ? [] : [`--add-header=x-amz-server-side-encryption:${sse}`]),
+    ];
+    const args = ['put', '--progress', `--multipart-chunk-size-mb=${chunk}`, ...settings];
+    await s3cmd(options, 'writing', to => [...args, '--', file, to], { signal, onStdout: pieces(told) });
+  },
+});
 
 /** s3cmd tells how much of a part has been sent: `1048576 of 16777216  6% in 0s`. */
 function pieces(told: (bytes: number) => void): (text: string) => void {
