@@ -10,6 +10,7 @@ import { fileEnd, fileSink, fileSource, sync, type FileCodes } from '../transfer
 import { fileError } from '../transfer/file-error.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { segmentsOf } from './paths.ts';
+import { probeName, staleProbes } from './probe.ts';
 
 const CODES: FileCodes = { full: 'STORE_FULL', broken: 'STORE_IO_ERROR', missing: 'OBJECT_MISSING', denied: 'STORE_PERMISSION' };
 
@@ -201,12 +202,8 @@ async function writeAll(path: string, body: Buffer): Promise<void> {
   await file.writeFile(body);
 }
 
-const PROBE = '.cistern-probe-';
-/** Minutes after which nobody looks at a probe any more: whoever wrote it was killed. */
-const PROBE_MINUTES = 5;
-
 async function check(root: string): Promise<void> {
-  const probe = join(root, `${PROBE}${randomBytes(8).toString('hex')}`);
+  const probe = join(root, probeName());
   const body = randomBytes(64);
   await attempt(`writing, reading and removing a probe in ${root}`, async () => {
     try {
@@ -218,10 +215,7 @@ async function check(root: string): Promise<void> {
     } finally {
       await rm(probe, { force: true });
     }
-    for (const name of (await readdir(root)).filter(one => one.startsWith(PROBE))) {
-      const { mtimeMs } = await lstat(join(root, name)).catch(() => ({ mtimeMs: Infinity })); // it is gone meanwhile
-      if (mtimeMs < Date.now() - PROBE_MINUTES * 60_000) await rm(join(root, name), { force: true });
-    }
+    for (const name of staleProbes(await readdir(root))) await rm(join(root, name), { force: true });
   });
 }
 

@@ -3,6 +3,7 @@ import { CisternError, type ErrorCode } from '../../shared/errors.ts';
 import type { Capacity } from '../../shared/model.ts';
 import type { Sink } from '../transfer/ends.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
+import { probeName, staleProbes } from './probe.ts';
 import { segmentsOf } from './paths.ts';
 import { openCluster, type Cluster } from './rbd/cluster.ts';
 import { poolOf, RbdConfig } from './rbd/config.ts';
@@ -88,7 +89,12 @@ function openStore(cluster: Cluster): BackupStore {
       await removeObjects(cluster, objects.filter(within));
       for (const image of images.filter(within)) await removeImage(cluster, image);
     },
-    check: () => check(cluster, keyOf(`cistern-probe-${randomBytes(8).toString('hex')}`)),
+    check: async () => {
+      await check(cluster, keyOf(probeName()));
+      const { images, objects } = await all();
+      await removeObjects(cluster, staleProbes(objects));
+      for (const image of staleProbes(images)) await removeImage(cluster, image);
+    },
     capacity: () => capacity(cluster),
     close: () => cluster.close(),
   };

@@ -3,6 +3,7 @@ import { CisternError } from '../../shared/errors.ts';
 import type { RangeEnd, Source } from '../transfer/ends.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { segmentsOf } from './paths.ts';
+import { PROBE, probeName, staleProbes } from './probe.ts';
 import { openControl } from './s3/client.ts';
 import { copyObject, type S3Object } from './s3/copy.ts';
 import { bucketUrl, S3Config } from './s3/config.ts';
@@ -135,7 +136,7 @@ async function openStore(config: S3Config): Promise<BackupStore> {
     },
     check: async () => {
       if (config.tool) await s3cmdVersion();
-      const probe = `${root}.cistern-probe-${randomBytes(8).toString('hex')}`;
+      const probe = root + probeName();
       const body = randomBytes(64);
       await put(probe, body);
       try {
@@ -145,6 +146,8 @@ async function openStore(config: S3Config): Promise<BackupStore> {
       } finally {
         await deleteObject(control, probe, nameOf(probe));
       }
+      const probes = await listKeys(control, root + PROBE, nameOf(root + PROBE));
+      for (const old of staleProbes(probes)) await deleteObject(control, old, nameOf(old));
     },
     close: () => Promise.resolve(control.close()),
   };

@@ -5,6 +5,7 @@ import type { RangeEnd, Sink, Source, ToolLane } from '../transfer/ends.ts';
 import { PART_SIZE } from '../transfer/parts.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { segmentsOf } from './paths.ts';
+import { probeName, staleProbes } from './probe.ts';
 import { openChannel } from './sftp/channel.ts';
 import { address, SftpConfig } from './sftp/config.ts';
 import { connectionError } from './sftp/errors.ts';
@@ -161,7 +162,7 @@ async function check(config: SftpConfig, link: Control): Promise<void> {
   });
   if (!stat.isDirectory())
     throw new CisternError('STORE_CONFIG', `opening the folder ${config.path} at ${address(config)}: it is not a folder`);
-  const probe = posix.join(config.path, `.cistern-probe-${randomBytes(8).toString('hex')}`);
+  const probe = posix.join(config.path, probeName());
   const body = randomBytes(64);
   try {
     await writeFile(link, probe, body);
@@ -170,6 +171,7 @@ async function check(config: SftpConfig, link: Control): Promise<void> {
   } finally {
     await removeFile(link, probe);
   }
+  for (const name of staleProbes(await listFolder(link, config.path))) await removeFile(link, posix.join(config.path, name));
   // the bytes of images go another way: that must work too
   const channel = await openChannel(config, AbortSignal.timeout(60_000));
   await channel.close();

@@ -5,6 +5,7 @@ import { EndError } from '../transfer/end-error.ts';
 import type { RangeEnd, Sink, Source } from '../transfer/ends.ts';
 import { LARGEST_PART } from '../transfer/parts.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
+import { PROBE, probeName, staleProbes } from './probe.ts';
 import { segmentsOf } from './paths.ts';
 import type { Credentials } from './swift/auth.ts';
 import { SwiftConfig } from './swift/config.ts';
@@ -148,7 +149,7 @@ const lookAt = async ({ session, container, title }: Container): Promise<Reply> 
 async function check(where: Container): Promise<void> {
   await lookAt(where);
   await mostSegments(where);
-  const probe = `cistern-probe-${randomBytes(8).toString('hex')}`;
+  const probe = probeName();
   const body = randomBytes(64);
   try {
     await putSmall(where, probe, body);
@@ -158,6 +159,9 @@ async function check(where: Container): Promise<void> {
   } finally {
     await removeAll(where, [probe]);
   }
+  const probes: string[] = [];
+  for await (const { name } of list(where, PROBE, true)) probes.push(name);
+  await removeAll(where, staleProbes(probes));
 }
 
 /** The quota that ends first: of the container or of the account, which not everybody may see. */

@@ -8,8 +8,10 @@ import { fetchImage, listImages, publishImage, removeImage } from '../../agent/b
 import { openBackupStore } from '../../agent/backup/registry.ts';
 import { CisternError, type ErrorCode } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
+import { ourWorker } from '../bench/sftp/our-worker.ts';
+import { testClock } from '../servers/clock.ts';
 import { startSpoilingProxy, type SpoilingProxy } from '../servers/spoiling-proxy.ts';
-import { tempFolder } from './backup-image.ts';
+import { makeImage, tempFolder } from './backup-image.ts';
 import { S3_PART, startS3, type S3Target } from './backup-s3.ts';
 import { gatedSink, gatedSource } from './gate-end.ts';
 
@@ -125,6 +127,23 @@ describe('backup storage: s3, what befalls it alone', () => {
     await fetch(store);
     await removeImage(store, id);
   });
+
+  for (const [words, hours] of [
+    ['behind', -2],
+    ['ahead', 2],
+  ] as const)
+    it(`works from a host whose clock is two hours ${words}`, async () => {
+      await using folder = await tempFolder();
+      const clock = testClock(join(folder.path, 'clock'));
+      clock.shift(hours * 3600_000);
+      const file = join(folder.path, 'image');
+      await makeImage(file, SIZE);
+      await using host = await ourWorker(folder.path, { type: 's3', config: target.config }, clock.env);
+      await host.run({ what: 'upload', id, file });
+      await host.run({ what: 'download', id, file: join(folder.path, 'arrived') });
+      assert.deepEqual(await readFile(join(folder.path, 'arrived')), await readFile(file));
+      await removeImage(await open({}), id);
+    });
 
   it('lists ten thousand images', async function () {
     this.timeout(180_000);

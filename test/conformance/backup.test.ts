@@ -3,6 +3,7 @@ import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BackupStore } from '../../agent/backup/driver.ts';
 import { fetchImage, publishImage, readManifest, removeImage } from '../../agent/backup/layout.ts';
+import { probeName, staleProbes } from '../../agent/backup/probe.ts';
 import { backupDrivers, openBackupStore } from '../../agent/backup/registry.ts';
 import { fileSource } from '../../agent/transfer/file-end.ts';
 import { PART_SIZE, ZERO } from '../../agent/transfer/parts.ts';
@@ -56,6 +57,14 @@ for (const [name, { type = name, part: PART = SMALL_PART, tool, folder, start }]
     });
 
     it('says that it works, and leaves no probe', async () => {
+      await store.check();
+      assert.deepEqual(await target.files(), []);
+    });
+
+    it('removes the probe of a check that was killed', async () => {
+      const old = probeName(Date.now() - 2 * 3600_000);
+      assert.deepEqual(staleProbes([old, probeName()]), [old]);
+      await target.writeObject(old, Buffer.from('probe'));
       await store.check();
       assert.deepEqual(await target.files(), []);
     });

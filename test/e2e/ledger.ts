@@ -108,7 +108,7 @@ function inStore(read: Read, id: string, root: string): string[] {
   return [
     ...compare(`${root}: images/`, images, found),
     // the probe of a check that was killed goes with a later check
-    ...compare(`${root}: `, [], list(root).filter(name => name !== 'images' && !/^(\.cistern-)?probe-/.test(name))), // prettier-ignore
+    ...compare(`${root}: `, [], list(root).filter(name => name !== 'images' && !/^(cistern-)?probe-/.test(name))), // prettier-ignore
     ...found.filter(image => !whole(image)).map(image => `${root}: images/${image} holds ${list(join(root, 'images', image))}`),
   ];
 }

@@ -9,10 +9,10 @@ export interface OurWorker extends AsyncDisposable {
   run(job: Job): Promise<void>;
 }
 
-/** Our side in a process of its own, as an agent's workers are. */
-export async function ourWorker(folder: string, store: Store): Promise<OurWorker> {
+/** Our side in a process of its own, as an agent's workers are; `more` is added to its environment. */
+export async function ourWorker(folder: string, store: Store, more: Record<string, string> = {}): Promise<OurWorker> {
   // the environment that the agent gives its workers
-  const env = { NODE_COMPILE_CACHE: join(folder, 'compile-cache'), MALLOC_ARENA_MAX: '2', ...process.env };
+  const env = { NODE_COMPILE_CACHE: join(folder, 'compile-cache'), MALLOC_ARENA_MAX: '2', ...process.env, ...more };
   const child = fork(join(import.meta.dirname, 'worker.ts'), { execArgv: [], env });
   const ask = async (message: unknown): Promise<Reply> => {
     child.send(message as object);
