@@ -10,6 +10,7 @@ import { fetchImage, publishImage, removeImage } from '../../agent/backup/layout
 import { openBackupStore } from '../../agent/backup/registry.ts';
 import { CisternError, type ErrorCode } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
+import { startSpoilingProxy } from '../servers/spoiling-proxy.ts';
 import { startSwift, type TestSwift } from '../servers/swift.ts';
 import { PART, tempFolder } from './backup-image.ts';
 import { gatedSink, gatedSource } from './gate-end.ts';
@@ -97,6 +98,21 @@ describe('backup storage: swift: what may go wrong', function () {
       ['others'],
     );
   });
+
+  for (const status of ['498 Rate Limited', '429 Too Many Requests', '503 Service Unavailable'])
+    it(`goes on when the server asks for a pause by ${status.slice(0, 3)}, up and down`, async () => {
+      await using busy = await startSpoilingProxy(Number(new URL(server.url).port));
+      await using slow = await opened({ ...server.config, container, endpoint: `http://127.0.0.1:${busy.port}/v1/AUTH_test` });
+      const says = `HTTP/1.1 ${status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`;
+      busy.answers.push(
+        { head: /^PUT [^ ]*image\.raw\.parts/, says, times: 2 },
+        { head: /^GET [^ ]*image\.raw /, says, times: 1 },
+      );
+      const { manifest, summary } = await publishImage(slow, image(), gatedSource(8 * PART, 16 * PART), calm);
+      assert.ok(summary.retries >= 1, `${summary.retries} streams were begun anew`);
+      await fetchImage(slow, manifest.id, gatedSink(16 * PART), calm);
+      assert.equal(busy.spoilt, 3);
+    });
 
   it('goes on when the proxy was killed in the middle and is there again', async () => {
     const source = gatedSource(8 * PART, 2 * PART);
