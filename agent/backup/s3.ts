@@ -4,6 +4,7 @@ import type { RangeEnd, Source } from '../transfer/ends.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { segmentsOf } from './paths.ts';
 import { PROBE, probeName, staleProbes } from './probe.ts';
+import { bucketQuota } from './s3/capacity.ts';
 import { openControl } from './s3/client.ts';
 import { copyObject, type S3Object } from './s3/copy.ts';
 import { bucketUrl, S3Config } from './s3/config.ts';
@@ -149,6 +150,7 @@ async function openStore(config: S3Config): Promise<BackupStore> {
       const probes = await listKeys(control, root + PROBE, nameOf(root + PROBE));
       for (const old of staleProbes(probes)) await deleteObject(control, old, nameOf(old));
     },
+    capacity: () => bucketQuota(control, `${url.endpoint.host}/${Bucket}`),
     close: () => Promise.resolve(control.close()),
   };
 }

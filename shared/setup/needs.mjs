@@ -15,6 +15,7 @@ const servers = {
 const ceph = {
   'ceph-mon': ['ceph-mon'],
   'ceph-osd': ['ceph-osd'],
+  'ceph-mgr': ['ceph-mgr'],
   'ceph-base': ['monmaptool'],
   'ceph-common': ['ceph', 'ceph-authtool', 'radosgw-admin', 'rados', 'rbd'],
   radosgw: ['radosgw'],
@@ -41,7 +42,17 @@ export const NEEDS = {
   demo: { dev: false, packages: { ...base, ...servers }, why: 'for disk images and a private SFTP server on loopback' },
   test: {
     dev: true,
-    packages: { ...base, ...nfs, ...servers, ...ceph, ...openstack, ...disks, ...fileSystems, systemd: ['systemd-analyze'] },
+    packages: {
+      ...base,
+      ...nfs,
+      ...servers,
+      ...ceph,
+      ...openstack,
+      ...disks,
+      ...fileSystems,
+      s3cmd: ['s3cmd'],
+      systemd: ['systemd-analyze'],
+    },
     why: 'for disk images, private SFTP, Ceph, Swift and Keystone servers on loopback, the NFS client and the check of the units',
   },
   bench: {

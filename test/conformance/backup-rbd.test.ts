@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { BackupStore } from '../../agent/backup/driver.ts';
 import { fetchImage, publishImage, removeImage } from '../../agent/backup/layout.ts';
 import { openBackupStore } from '../../agent/backup/registry.ts';
@@ -48,6 +49,11 @@ describe('backup storage: rbd: what a cluster does', () => {
     assert.deepEqual(await nbds(), []);
     assert.deepEqual(await ourFolders(), []);
     assert.deepEqual(await filesOf(cluster), []);
+  });
+
+  it('tells no room where the cluster has no manager', async () => {
+    await using store = await opened(config);
+    assert.equal(await store.capacity?.(), null);
   });
 
   it('refuses a wrong key, and says nothing of it', async () => {
@@ -105,5 +111,27 @@ describe('backup storage: rbd: what a cluster does', () => {
     source.gate.open();
     await assert.rejects(upload, { code: 'STORE_FULL' });
     assert.deepEqual(await filesOf(full), []);
+  });
+});
+
+describe('backup storage: rbd: with a manager', () => {
+  it('tells the room of the pool, and that an image takes some', async () => {
+    await using cluster = await startCeph({ rgw: false, mgr: true });
+    await using store = await opened(await userOf(cluster));
+    /** What the manager says once it has heard of the OSD, which is every second. */
+    const told = async (enough: (room: { total: number; available: number }) => boolean) => {
+      for (let asked = 0; asked < 60; asked++) {
+        const room = await store.capacity?.();
+        if (room && enough(room)) return room;
+        await delay(500);
+      }
+      throw new Error('the manager did not tell within 30 s');
+    };
+    const empty = await told(room => room.available > 0);
+    assert.ok(empty.available <= empty.total);
+    const { manifest } = await publishImage(store, image(), gatedSource(16 * PART, 16 * PART), calm);
+    const used = await told(room => room.total - room.available >= 16 * PART);
+    assert.ok(used.available < empty.available);
+    await removeImage(store, manifest.id);
   });
 });

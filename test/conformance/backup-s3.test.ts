@@ -145,6 +145,16 @@ describe('backup storage: s3, what befalls it alone', () => {
       await removeImage(await open({}), id);
     });
 
+  it('tells the room that a quota of the bucket leaves, and nothing where there is none', async () => {
+    assert.equal(await (await open({})).capacity?.(), null);
+    await using small = await target.small();
+    const store = await open({ ...small.config, prefix: '' });
+    const empty = await store.capacity?.();
+    assert.deepEqual(empty, { total: 4 * S3_PART, available: 4 * S3_PART });
+    await store.write('images/some/thing', Buffer.alloc(S3_PART));
+    assert.deepEqual(await store.capacity?.(), { total: 4 * S3_PART, available: 3 * S3_PART });
+  });
+
   it('lists ten thousand images', async function () {
     this.timeout(180_000);
     const { bucket } = await target.bucket('many');

@@ -60,6 +60,10 @@ osd_class_default_list = *
 osd_op_num_shards = 2
 osd_crush_update_on_start = true
 osd_mclock_skip_benchmark = true
+[mgr]
+mgr_data = ${folder}/mgr
+mgr_initial_modules =
+mgr_stats_period = 1
 [client.rgw.a]
 rgw_frontends = beast endpoint=127.0.0.1:${rgwPort}
 rgw_data = ${folder}/rgw

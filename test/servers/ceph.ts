@@ -35,9 +35,17 @@ export interface RgwUser {
   swift: { user: string; key: string };
 }
 
-/** `bluestore` keeps its data in a sparse file, `memstore` (2 GiB at most) in memory. Throws where Ceph is not installed. */
-export async function startCeph(options: { rgw?: boolean; store?: 'memstore' | 'bluestore' } = {}): Promise<TestCeph> {
-  const { rgw = true, store = 'memstore' } = options;
+interface CephOptions {
+  rgw?: boolean;
+  /** Only a manager tells how full pools are. */
+  mgr?: boolean;
+  /** `bluestore` keeps its data in a sparse file, `memstore` (2 GiB at most) in memory. */
+  store?: 'memstore' | 'bluestore';
+}
+
+/** Throws where Ceph is not installed. */
+export async function startCeph(options: CephOptions = {}): Promise<TestCeph> {
+  const { rgw = true, mgr = false, store = 'memstore' } = options;
   const folder = await mkdtemp(join(tmpdir(), 'cistern-ceph-'));
   const conf = join(folder, 'ceph.conf');
   const keyring = join(folder, 'keyring');
@@ -56,7 +64,7 @@ export async function startCeph(options: { rgw?: boolean; store?: 'memstore' | '
   const key = (name: string, ...caps: string[]): Promise<string> =>
     run('ceph-authtool', keyring, '--gen-key', '-n', name, ...caps.flatMap(cap => ['--cap', ...cap.split('=', 2)] as string[]));
   try {
-    for (const name of ['run', 'log', 'mon', 'osd', 'rgw']) await mkdir(join(folder, name));
+    for (const name of ['run', 'log', 'mon', 'osd', 'mgr', 'rgw']) await mkdir(join(folder, name));
     const [v1, v2, rgwPort] = (await freePorts(3)) as [number, number, number];
     const fsid = randomUUID();
     const monitors = `[v2:127.0.0.1:${v2},v1:127.0.0.1:${v1}]`;
@@ -65,6 +73,7 @@ export async function startCeph(options: { rgw?: boolean; store?: 'memstore' | '
     await key('mon.', 'mon=allow *');
     await key('client.admin', 'mon=allow *', 'osd=allow *', 'mgr=allow *');
     await key('client.rgw.a', 'mon=allow rw', 'osd=allow rwx');
+    if (mgr) await key('mgr.x', 'mon=allow profile mgr', 'osd=allow *');
     const monmap = join(folder, 'monmap');
     await run('monmaptool', '--create', '--fsid', fsid, '--addv', 'a', monitors, monmap);
     await run('ceph-mon', '--mkfs', '-i', 'a', '--monmap', monmap, '--keyring', keyring, '-c', conf);
@@ -78,6 +87,7 @@ export async function startCeph(options: { rgw?: boolean; store?: 'memstore' | '
     await writeFile(join(folder, 'osd', 'keyring'), `[osd.0]\n\tkey = ${osdKey}\n`, { mode: 0o600 });
     await run('ceph-osd', '-i', '0', '-c', conf, '--mkfs', '--osd-uuid', osdId);
     daemon('ceph-osd', '-i', '0');
+    if (mgr) daemon('ceph-mgr', '-i', 'x');
     if (rgw) daemon('radosgw', '-n', 'client.rgw.a'); // waits for the OSD
 
     const admin = (...args: string[]): Promise<string> => run('radosgw-admin', '-c', conf, '-n', 'client.rgw.a', ...args);
