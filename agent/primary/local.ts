@@ -1,19 +1,16 @@
 import { mkdir } from 'node:fs/promises';
-import { dirname, isAbsolute, normalize } from 'node:path';
+import { dirname } from 'node:path';
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
 import type { PrimaryDriver } from './driver.ts';
 import { sync } from '../transfer/file-end.ts';
 import { openFilePool } from './file-pool.ts';
-import { isFull } from './file-pool/paths.ts';
+import { isFull, isPoolPath, POOL_PATH_WORDS } from './file-pool/paths.ts';
 
 const LocalConfig = z.strictObject({
   path: z
     .string()
-    .refine(
-      path => isAbsolute(path) && normalize(path) === path && path !== '/' && !path.endsWith('/') && !path.includes('\0'),
-      'an absolute path without "..", "." or a slash at its end',
-    )
+    .refine(isPoolPath, POOL_PATH_WORDS)
     .describe('folder on the host that becomes the pool, such as /var/lib/cistern/pool'),
 });
 type LocalConfig = z.infer<typeof LocalConfig>;

@@ -4,9 +4,10 @@ import type { DriverFacts } from '../../shared/model.ts';
 import type { PrimaryDriver } from './driver.ts';
 import { local } from './local.ts';
 import { nfs } from './nfs.ts';
+import { sharedDir } from './shared-dir.ts';
 
 /** Every kind of primary storage that this agent knows. */
-export const primaryDrivers: readonly PrimaryDriver[] = [local, nfs].map(driver => driver as PrimaryDriver);
+export const primaryDrivers: readonly PrimaryDriver[] = [local, nfs, sharedDir].map(driver => driver as PrimaryDriver);
 
 /** The driver of a type; DRIVER_UNKNOWN, naming those there are. */
 export function findPrimaryDriver(type: string): PrimaryDriver {

@@ -16,8 +16,15 @@ export const root = process.getuid?.() === 0;
 /** Where each registered driver is tried. `nfs` has a file of its own: this kernel may not be able to mount it. */
 export const TARGETS: { name: string; type: string; place: () => Promise<Place> }[] = [
   { name: 'local on a folder', type: 'local', place: folderPlace },
-  ...(root ? [{ name: 'local on an ext4 of its own', type: 'local', place: () => ext4Place() }] : []),
+  ...(root ? onDisk() : []),
 ];
+function onDisk(): typeof TARGETS {
+  const shared = async (): Promise<Place> => ({ ...(await ext4Place()), type: 'shared-dir' });
+  return [
+    { name: 'local on an ext4 of its own', type: 'local', place: () => ext4Place() },
+    { name: 'shared-dir on an ext4 of its own', type: 'shared-dir', place: shared },
+  ];
+}
 if (!root) console.warn('not root: pools on a file system of their own are not tried');
 
 /** Adds one test to a story. */

@@ -1,9 +1,14 @@
 import { fstatSync } from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { isAbsolute, join, normalize } from 'node:path';
 import { CisternError, type ErrorCode } from '../../../shared/errors.ts';
 import { type Held, holdFile, holdFolder, shown } from '../../host/held.ts';
 import { isNoRoom, saidOf } from '../../host/no-room.ts';
+
+/** Whether a pool may be told to lie there. */
+export const isPoolPath = (path: string): boolean =>
+  isAbsolute(path) && normalize(path) === path && path !== '/' && !path.endsWith('/') && !path.includes('\0');
+export const POOL_PATH_WORDS = 'an absolute path without "..", "." or a slash at its end';
 
 /** The folders of a file pool. Whatever is unfinished lies in `tmp`; the rest is reached by one rename from there. */
 export const AREAS = ['cache', 'volumes', 'trash', 'tmp'] as const;
