@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { BackupStore } from '../../agent/backup/driver.ts';
 import { fetchImage, publishImage, readManifest, removeImage } from '../../agent/backup/layout.ts';
 import { probeName, staleProbes } from '../../agent/backup/probe.ts';
+import { conformanceCases, runConformance } from '../../agent/backup/conformance/run.ts';
 import { backupDrivers, openBackupStore } from '../../agent/backup/registry.ts';
 import { fileSource } from '../../agent/transfer/file-end.ts';
 import { PART_SIZE, ZERO } from '../../agent/transfer/parts.ts';
@@ -317,6 +318,15 @@ for (const [name, { type = name, part: PART = SMALL_PART, tool, folder, start }]
       await using _closed = { [Symbol.asyncDispose]: () => full.close() };
       await assert.rejects(publishImage(full, raw(id, 0), gatedSource(16 * PART, 16 * PART), calm), coded('STORE_FULL'));
       assert.deepEqual(await small.files(), []);
+    });
+
+    it('passes what operators may try on their own', async function () {
+      this.timeout(180_000);
+      await using folder = await tempFolder();
+      const outcomes = await runConformance(store, folder.path, never);
+      const failed = outcomes.filter(one => !one.ok);
+      assert.deepEqual(failed, []);
+      assert.equal(outcomes.length, conformanceCases.length);
     });
 
     it('refuses a configuration with what it does not know, and names it', async () => {
