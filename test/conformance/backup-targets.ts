@@ -93,7 +93,7 @@ async function smallDisk(): Promise<AsyncDisposable & { path: string }> {
   return {
     path: folder.path,
     [Symbol.asyncDispose]: async () => {
-      await execa('umount', [folder.path]);
+      await execa('umount', ['--lazy', folder.path]); // a server whose client has just gone may hold a file for a moment more
       await rm(folder.path, { recursive: true, force: true });
     },
   };

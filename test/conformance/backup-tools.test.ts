@@ -118,6 +118,7 @@ for (const [name, { type, tool, start }] of Object.entries(backupTargets).filter
     });
 
     it('says which package brings a program that is not there', async () => {
+      await makeImage(join(folder.path, 'image'), 1);
       const path = process.env.PATH;
       process.env.PATH = folder.path;
       try {
