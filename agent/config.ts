@@ -2,10 +2,7 @@ import { z } from 'zod';
 
 /** Settings of an agent: `/etc/cistern/agent.json`, or CISTERN_AGENT_* in the environment. */
 export const AgentConfig = z.strictObject({
-  listen: z
-    .string()
-    .default('127.0.0.1')
-    .describe('address to listen on; plain HTTP, so loopback unless a trusted network is between'),
+  listen: z.string().optional().describe('address to listen on; else 127.0.0.1, and all once the host has joined a controller'),
   port: z.int().min(0).max(65535).default(7071).describe('0: any free port'),
   stateDir: z.string().default('/var/lib/cistern-agent').describe('token, task journal and spool'),
   spoolDir: z

@@ -1,7 +1,10 @@
+import type { IncomingMessage } from 'node:http';
 import express, { type Express } from 'express';
 import { agentRoutes } from '../shared/contract/agent.ts';
+import { CisternError } from '../shared/errors.ts';
+import { CONTROLLER_NAME, peerName } from '../shared/tls/names.ts';
 import type { Facts } from '../shared/model.ts';
-import { NOBODY, requireToken } from '../shared/http/auth.ts';
+import { type Caller, NOBODY, requireToken } from '../shared/http/auth.ts';
 import { bindErrors, bindRoutes, type RouteContext } from '../shared/http/bind.ts';
 import type { Logger } from '../shared/log.ts';
 import { parsePosition, POSITION_HEADER } from '../shared/position.ts';
@@ -13,6 +16,8 @@ import type { Serving } from './tasks/serving.ts';
 
 export interface HttpOptions {
   token: string;
+  /** Whether the controller shows a certificate instead of the token. */
+  joined: boolean;
   runner: Runner;
   registry: Registry;
   metrics: Metrics;
@@ -30,7 +35,18 @@ const BODY_LIMIT = 4 * 2 ** 20;
 const DRAIN_MS = 5000;
 
 /** The agent's HTTP interface. */
-export function createApp({ token, runner, registry, metrics, facts, setController, serving, epoch, log }: HttpOptions): Express {
+export function createApp({
+  token,
+  joined,
+  runner,
+  registry,
+  metrics,
+  facts,
+  setController,
+  serving,
+  epoch,
+  log,
+}: HttpOptions): Express {
   const app = express().disable('x-powered-by').disable('etag');
   const admit = ({ req }: RouteContext, what?: { kind: string } | 'cancel'): void =>
     serving.admit(parsePosition(req.headers[POSITION_HEADER]), what);
@@ -80,7 +96,7 @@ export function createApp({ token, runner, registry, metrics, facts, setControll
         res.type(metrics.contentType).send(text);
       },
     },
-    { authenticate: requireToken(token, { ...NOBODY, name: 'controller', role: 'controller' }), bodyLimit: BODY_LIMIT },
+    { authenticate: joined ? requireController : requireToken(token, CONTROLLER), bodyLimit: BODY_LIMIT },
   );
   bindErrors(
     app,
@@ -88,6 +104,15 @@ export function createApp({ token, runner, registry, metrics, facts, setControll
     address => log.warn({ address }, 'requests with wrong tokens keep coming from this address; it is told to wait'),
   );
   return app;
+}
+
+const CONTROLLER: Caller = { ...NOBODY, name: 'controller', role: 'controller' };
+
+/** Lets only the controller pass, by its certificate: TLS has refused certificates of other authorities, but hosts have some of this one. */
+function requireController(req: IncomingMessage): Caller {
+  const name = peerName(req.socket);
+  if (name === CONTROLLER_NAME) return CONTROLLER;
+  throw new CisternError('FORBIDDEN', `this is for the controller, and the certificate is made out to "${name ?? 'nobody'}"`);
 }
 
 /** Lets the sender of a refused body read why: takes the rest of it for a moment, where closing at once would break its sending. */

@@ -17,7 +17,7 @@ interface Flight {
   watchers: Set<Progress>;
 }
 
-/** Downloads under way in this process, by the path that the image will have. */
+/** Downloads under way in this process, by the name of the cached image. */
 const flights = new Map<string, Flight>();
 
 /**
@@ -26,7 +26,7 @@ const flights = new Map<string, Flight>();
  * verified; what is unfinished lies in the task's scratch folder only.
  */
 export async function fillCache(pool: Pool, image: Image, stores: StoreRef[], ctx: TaskContext): Promise<Filled> {
-  const { path } = pool.cacheFile(image.id, image.format);
+  const path = pool.cacheName(image.id, image.format);
   for (;;) {
     throwIfAborted(ctx.signal);
     const there = await soundEntry(pool, image, ctx.signal);

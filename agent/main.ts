@@ -4,6 +4,7 @@ import type { Facts } from '../shared/model.ts';
 import { type Running, runService, serve } from '../shared/service.ts';
 import { AgentConfig } from './config.ts';
 import { createApp } from './http.ts';
+import { openIdentity } from './identity.ts';
 import { createMetrics } from './metrics.ts';
 import { openState } from './state.ts';
 import { openJournal } from './tasks/journal.ts';
@@ -41,9 +42,13 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
     reporter?.changed(task);
   };
   const registry = createRegistry({ journal, log, key: token, changed });
+  const identity = openIdentity(config.stateDir, log);
   const serving = undo.use(createServing(config.stateDir, log));
+  const joined = identity.get()?.hostId;
+  // it has joined as another host since: what it served before does not matter any more
+  if (joined !== undefined && serving.address()?.hostId !== joined) serving.forget();
   const reporting = (reporter = undo.adopt(
-    createReporter({ registry, epoch: journal.epoch, disowned: () => serving.forget(), log }),
+    createReporter({ registry, tls: identity.client, epoch: journal.epoch, disowned: () => serving.forget(), log }),
     r => r.stop(FLUSH_MS),
   ));
   const runner = undo.adopt(createRunner({ config, spoolDir, registry, log }), r => r.stop(STOP_MS));
@@ -53,6 +58,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
   let warned: string | undefined;
   const app = createApp({
     token,
+    joined: joined !== undefined,
     runner,
     registry,
     metrics,
@@ -72,7 +78,10 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Runn
       reporting.setTarget(address);
     },
   });
-  const { url } = undo.use(await serve(app, config));
+  const listen = config.listen ?? (identity.get() ? '::' : '127.0.0.1');
+  const server = undo.use(await serve(app, { listen, port: config.port }, identity.server()));
+  undo.defer(identity.keep(next => server.renew(next)));
+  const { url } = server;
   log.info({ url, stateDir: config.stateDir, pid: process.pid }, 'agent listens');
 
   const started = undo.move();

@@ -2,12 +2,18 @@ import { z } from 'zod';
 
 /** Settings of the controller: `/etc/cistern/controller.json`, or CISTERN_CONTROLLER_* in the environment. */
 export const ControllerConfig = z.strictObject({
-  listen: z
-    .string()
-    .default('127.0.0.1')
-    .describe('address to listen on; plain HTTP, so loopback unless a trusted network is between'),
+  listen: z.string().default('127.0.0.1').describe('address to listen on: TLS for all, plain HTTP for this machine itself'),
   port: z.int().min(0).max(65535).default(7070).describe('0: any free port'),
-  publicUrl: z.url().optional().describe('where agents reach the controller; else http://LISTEN:PORT'),
+  publicUrl: z
+    .url()
+    .optional()
+    .describe('where agents reach the controller; else https://LISTEN:PORT; http for those on loopback that did not join'),
+  certificateDays: z
+    .number()
+    .positive()
+    .max(825)
+    .default(90)
+    .describe('how long certificates of hosts and controller last; they are renewed after a third of it'),
   stateDir: z.string().default('/var/lib/cistern-controller').describe('database, token and the key that seals stored secrets'),
   logLevel: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   heartbeatSeconds: z
@@ -33,6 +39,7 @@ export const ControllerConfig = z.strictObject({
   schedules: z
     .strictObject({
       capacity: z.string().default('*/5 * * * *'),
+      reconnect: z.string().default('*/15 * * * * *'),
       trash: z.string().default('17 * * * *'),
       cache: z.string().default('*/10 * * * *'),
       prune: z.string().default('41 3 * * *'),

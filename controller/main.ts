@@ -1,11 +1,15 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readOrCreateToken } from '../shared/http/auth.ts';
+import { writeDurable } from '../shared/durable.ts';
 import { newIdsAfter } from '../shared/id.ts';
 import type { Logger } from '../shared/log.ts';
 import { type Running, runService, serve } from '../shared/service.ts';
+import { refusePlain } from '../shared/tls/client.ts';
 import { createApp } from './api/app.ts';
 import { ControllerConfig } from './config.ts';
+import { createProof, secureUrlOf } from './proof.ts';
+import { openAuthority } from './authority.ts';
 import { openDatabase } from './db/database.ts';
 import { createEvents } from './events.ts';
 import { createFleet } from './fleet/fleet.ts';
@@ -62,13 +66,33 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
     void noteStray(services, hostId, epoch).catch(error =>
       log.error({ err: error, hostId }, 'a copied agent could not be noted'),
     );
-  const fleet = createFleet({ db, secrets, retrySeconds: config.taskRetrySeconds, meet, onStray });
+  const authority = await openAuthority(db, secrets, config.certificateDays);
+  writeDurable(join(config.stateDir, 'ca.pem'), authority.ca);
+  const proof = await createProof(authority, config);
+  const { trusting } = proof;
+  const fleet = createFleet({ db, secrets, retrySeconds: config.taskRetrySeconds, trusting, meet, onStray });
   const recovery = await createRecovery(db, log, () => engine.freeze());
   const publicUrl = (): string => config.publicUrl ?? url;
-  const services: Services = { config, log, db, secrets, tokens, events, metrics, fleet, recovery, publicUrl };
+  const secureUrl = (): string => secureUrlOf(publicUrl());
+  refusePlain(config.publicUrl ?? '');
+  const services: Services = {
+    config,
+    log,
+    db,
+    secrets,
+    tokens,
+    events,
+    metrics,
+    fleet,
+    recovery,
+    authority,
+    publicUrl,
+    secureUrl,
+  };
   const engine = undo.adopt(createEngine(services, WORKFLOWS), e => e.stop());
   const met = Promise.withResolvers<void>();
-  const server = undo.use(await serve(createApp({ services, engine, version: VERSION, met: met.promise }), config));
+  const server = undo.use(await serve(createApp({ services, engine, version: VERSION, met: met.promise }), config, proof.tls()));
+  undo.defer(proof.keep(server, error => log.error({ err: error }, 'the certificate of the controller could not be renewed')));
   url = server.url;
   await meetAll(services);
   met.resolve();

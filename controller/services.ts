@@ -1,5 +1,6 @@
 import type { Logger } from '../shared/log.ts';
 import type { ControllerConfig } from './config.ts';
+import type { Authority } from './authority.ts';
 import type { Database } from './db/database.ts';
 import type { Events } from './events.ts';
 import type { Fleet } from './fleet/fleet.ts';
@@ -19,6 +20,9 @@ export interface Services {
   fleet: Fleet;
   metrics: Metrics;
   recovery: Recovery;
-  /** Where agents reach this controller. */
+  authority: Authority;
+  /** Where agents reach this controller that did not join. */
   publicUrl: () => string;
+  /** The same for those that did, and for people on other machines. */
+  secureUrl: () => string;
 }

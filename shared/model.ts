@@ -33,10 +33,21 @@ export type Role = z.infer<typeof Role>;
 const By = z.string().nullable().describe('name of the token that it was asked for with; null: cistern itself did');
 
 /** What a driver on an agent offers: its type, whether hosts share one such pool, and the JSON Schema of its configuration. */
+export const ImageFormat = z.enum(['qcow2', 'raw']);
+/** Formats that can come in; they are converted to an ImageFormat. */
+export const SourceFormat = z.enum(['qcow2', 'raw', 'vmdk', 'vhdx', 'vdi']);
+export type Media = z.infer<typeof Media>;
+export type ImageFormat = z.infer<typeof ImageFormat>;
+
+/** Of a volume as its driver keeps it; the path has `{volume}` and `{layer}` in the place of ids. */
+const VolumeLayout = z.object({ format: ImageFormat, path: z.string() });
+
 export const DriverFacts = z.object({
   type: z.string(),
   title: z.string(),
   shared: z.boolean(),
+  /** Of primary storages. */
+  volumes: VolumeLayout.optional(),
   /** JSON Schema; fields marked `writeOnly` are secrets. */
   config: z.record(z.string(), z.unknown()),
 });
@@ -165,11 +176,6 @@ export type BackupStorage = z.infer<typeof BackupStorage>;
  */
 export const LifeStatus = z.enum(['creating', 'ready', 'deleting', 'deleted', 'missing']);
 export const Media = z.enum(['root', 'data', 'iso']);
-export const ImageFormat = z.enum(['qcow2', 'raw']);
-/** Formats that can come in; they are converted to an ImageFormat. */
-export const SourceFormat = z.enum(['qcow2', 'raw', 'vmdk', 'vhdx', 'vdi']);
-export type Media = z.infer<typeof Media>;
-export type ImageFormat = z.infer<typeof ImageFormat>;
 export type SourceFormat = z.infer<typeof SourceFormat>;
 
 export const Replica = z.object({
@@ -223,10 +229,10 @@ export const Volume = z
     primaryStorageId: Id,
     hostId: Id.nullable().describe('set on local pools'),
     imageId: Id.nullable(),
-    format: z.literal('qcow2'),
+    format: ImageFormat,
     size: Bytes.describe('size of the disk that a guest sees'),
     allocated: Bytes.nullable().describe('bytes it takes in the pool, as last measured'),
-    path: z.string().nullable().describe('file in the pool, relative to its root'),
+    path: z.string().nullable().describe('in the pool: a file, relative to its root, or an RBD image'),
     createdAt: Time,
     deletedAt: Time.nullable(),
   })

@@ -1,15 +1,17 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { createServer, type RequestListener } from 'node:http';
+import type { RequestListener } from 'node:http';
 import { flushCompileCache } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { parseArgs } from 'node:util';
 import type { z } from 'zod';
 import { loadConfig } from './config.ts';
 import { CisternError, toProblem } from './errors.ts';
-import { answerBroken, LIMITS, serverOptions, withLimits } from './http/limits.ts';
+import { LIMITS, withLimits } from './http/limits.ts';
 import { createLog, type Logger } from './log.ts';
 import { createNotifier } from './systemd.ts';
+import { createDoor, type ServerTls } from './tls/door.ts';
+import { isLoopback } from './tls/names.ts';
 
 /** A service that runs in this process. */
 export interface Running {
@@ -23,21 +25,27 @@ const DAMAGE: ReadonlySet<string> = new Set(['DATABASE_DAMAGED', 'KEY_DAMAGED'])
 
 /** Answers under way when a service stops may take so long to end. */
 const CLOSE_MS = 1000;
-const KEEP_ALIVE_MS = 75_000;
 
-/** Serves `app` over HTTP until it is disposed of; port 0 takes any free one. */
+export interface Served extends AsyncDisposable {
+  url: string;
+  port: number;
+  /** New connections are shown another certificate from now on. */
+  renew(tls: ServerTls): void;
+}
+
+/** Serves `app` over TLS, and over plain HTTP on loopback, until it is disposed of; port 0 takes any free one. */
 export async function serve(
   app: RequestListener,
   { listen, port }: { listen: string; port: number },
-): Promise<AsyncDisposable & { url: string; port: number }> {
-  const server = createServer(serverOptions, withLimits(app));
-  answerBroken(server);
-  server.maxConnections = LIMITS.connections;
-  // an upload may take hours; who receives it watches that bytes come in
-  server.requestTimeout = 0;
-  server.timeout = LIMITS.silentMs;
-  // longer than clients keep a connection that they do not use, so that they close it, and no request meets a closing one
-  server.keepAliveTimeout = KEEP_ALIVE_MS;
+  tls?: ServerTls,
+): Promise<Served> {
+  if (!tls && !isLoopback(listen))
+    throw new CisternError(
+      'TLS_REQUIRED',
+      `listening on ${listen}: this host has not joined a controller, so it has no certificate`,
+    );
+  const door = createDoor(withLimits(app), tls);
+  const { server } = door;
   // a burst of as many as may be connected is not dropped while they are taken up; the kernel's limit is net.core.somaxconn
   server.listen({ port, host: listen, backlog: LIMITS.connections });
   try {
@@ -50,12 +58,14 @@ export async function serve(
   }
   const bound = (server.address() as AddressInfo).port;
   return {
-    url: `http://${listen.includes(':') ? `[${listen}]` : listen}:${bound}`,
+    url: `http${tls?.only ? 's' : ''}://${listen.includes(':') ? `[${listen}]` : listen}:${bound}`,
     port: bound,
+    renew: door.renew,
     async [Symbol.asyncDispose]() {
       const closed = once(server, 'close');
       server.close();
-      const cut = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
+      door.closeIdle();
+      const cut = setTimeout(() => door.closeAll(), CLOSE_MS);
       await closed;
       clearTimeout(cut);
     },

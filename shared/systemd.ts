@@ -7,7 +7,9 @@ export interface Notifier {
   stopping(): Promise<void>;
 }
 
-const TIMEOUT_MS = 5000;
+/** Of one attempt, and how often READY is told: without it the unit is ended at its start. */
+const TIMEOUT_MS = 10_000;
+const READY_ATTEMPTS = 3;
 
 /**
  * sd_notify(3) by the `systemd-notify` program, as Node has no datagram sockets for the file system. The unit needs
@@ -16,17 +18,20 @@ const TIMEOUT_MS = 5000;
  */
 export function createNotifier(log: Logger, env: NodeJS.ProcessEnv = process.env): Notifier {
   let watchdog: NodeJS.Timeout | undefined;
-  const notify = async (...words: string[]): Promise<void> => {
-    if (!env.NOTIFY_SOCKET) return;
+  /** Whether it was told. */
+  const notify = async (...words: string[]): Promise<boolean> => {
+    if (!env.NOTIFY_SOCKET) return true;
     try {
       await execa('systemd-notify', [`--pid=${process.pid}`, ...words], { env, timeout: TIMEOUT_MS, stdin: 'ignore' });
+      return true;
     } catch (error) {
       log.warn({ reason: (error as Error).message }, 'systemd could not be notified');
+      return false;
     }
   };
   return {
     async ready(status) {
-      await notify('--ready', `--status=${status}`);
+      for (let attempt = 1; !(await notify('--ready', `--status=${status}`)) && attempt < READY_ATTEMPTS; attempt++);
       const micros = Number(env.WATCHDOG_USEC);
       const ours = env.WATCHDOG_PID === undefined || env.WATCHDOG_PID === String(process.pid);
       if (env.NOTIFY_SOCKET && micros > 0 && ours)

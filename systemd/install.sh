@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
       ;;
     --node-modules)
       [ $# -gt 1 ] || usage
-      modules=$(cd "$2" && pwd)
+      modules=$(cd "$2" && pwd -P)
       shift
       ;;
     *) usage ;;
@@ -82,7 +82,13 @@ for part in $parts; do
   [ -e "$root/etc/cistern/$part.json" ] || put 0644 "$part.json" "/etc/cistern/$part.json"
 done
 mkdir -p -- "$root/usr/local/bin"
-ln -sfn -- "$target/controller/cli/cistern.js" "$root/usr/local/bin/cistern"
+command_of() { # NAME SCRIPT: a command that needs no other Node on this machine
+  rm -f -- "$root/usr/local/bin/$1"
+  printf '#!/bin/sh\nexec %s/node_modules/.bin/node %s/%s "$@"\n' "$target" "$target" "$2" >"$root/usr/local/bin/$1"
+  chmod 0755 -- "$root/usr/local/bin/$1"
+}
+command_of cistern controller/cli/cistern.js
+command_of cistern-agent agent/cistern-agent.js
 
 [ -z "$root" ] || exit 0
 systemd-sysusers /etc/sysusers.d/cistern.conf

@@ -6,17 +6,28 @@ import { globSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
+import { debian } from './lab/image.ts';
 import { runFile } from './runner/run-file.ts';
 import { runStatic, STATIC_CHECKS } from './runner/static.ts';
 
 const ROOT = join(import.meta.dirname, '..');
+/** Hosts of the lab have a network of their own, and processes that all end with the first. */
+const NAMESPACES = ['unshare', '--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--'];
+const MINUTE = 60_000;
 /**
- * Files at once. Unit tests run side by side; those that start servers and move bytes one at a time, which keeps their deadlines honest.
+ * `width`: files at once. Unit tests run side by side; those that start servers and move bytes one at a time, which keeps their deadlines honest.
  * Faults take most of the time and wait for most of theirs.
  */
-const SUITES = { unit: Math.min(4, availableParallelism()), conformance: 1, e2e: 1, faults: Math.min(2, availableParallelism()) };
-type Part = 'static' | keyof typeof SUITES;
-const PARTS: readonly Part[] = ['static', 'unit', 'conformance', 'e2e', 'faults'];
+const SUITES = {
+  unit: { width: Math.min(4, availableParallelism()), deadline: 10 * MINUTE },
+  conformance: { width: 1, deadline: 10 * MINUTE },
+  e2e: { width: 1, deadline: 10 * MINUTE },
+  faults: { width: Math.min(2, availableParallelism()), deadline: 10 * MINUTE },
+  lab: { width: 1, deadline: 15 * MINUTE, inside: NAMESPACES, prepare: debian },
+};
+type Suite = keyof typeof SUITES;
+type Part = 'static' | Suite;
+const PARTS: readonly Part[] = ['static', 'unit', 'conformance', 'e2e', 'faults', 'lab'];
 
 const { only, grep, timeout, files } = options();
 const interrupted = new AbortController();
@@ -25,12 +36,11 @@ const { signal } = interrupted;
 const total = { passed: 0, failed: 0, skipped: 0 };
 const failures: string[] = [];
 
-const wants = (part: Part): boolean => (only ? only === part : part !== 'static' || !(grep || files.length > 0));
-if (wants('static')) await pool(STATIC_CHECKS, SUITES.unit, staticCheck);
-for (const suite of Object.keys(SUITES) as (keyof typeof SUITES)[]) {
-  if (!wants(suite)) continue;
-  await pool(testFiles(suite), SUITES[suite], testFile);
-}
+/** The lab is for who asks for it: its hosts are slow, and want much of the machine. */
+const wants = (part: Part): boolean =>
+  part === 'lab' ? only === 'lab' : only ? only === part : part !== 'static' || !(grep || files.length > 0);
+if (wants('static')) await pool(STATIC_CHECKS, SUITES.unit.width, staticCheck);
+for (const suite of Object.keys(SUITES) as Suite[]) if (wants(suite)) await runSuite(suite);
 
 if (signal.aborted) console.log(`\ninterrupted by ${(signal.reason as Error).message}: what follows is not the whole`);
 if (total.passed + total.failed + total.skipped === 0) {
@@ -58,6 +68,19 @@ function options() {
   return { only: part, grep: values.grep, timeout: seconds * 1000, files: positionals };
 }
 
+async function runSuite(suite: Suite): Promise<void> {
+  const found = testFiles(suite);
+  const options: (typeof SUITES)[Suite] & { prepare?: () => Promise<unknown> } = SUITES[suite];
+  try {
+    if (found.length > 0) await options.prepare?.();
+  } catch (error) {
+    total.failed++;
+    failures.push(`preparing ${suite}: ${(error as Error).message}`);
+    return;
+  }
+  await pool(found, options.width, file => testFile(file, options));
+}
+
 function testFiles(suite: string): string[] {
   const found = globSync(`test/${suite}/**/*.test.ts`, { cwd: ROOT }).sort();
   return files.length > 0 ? found.filter(file => files.some(part => file.includes(part))) : found;
@@ -72,8 +95,8 @@ async function staticCheck(check: (typeof STATIC_CHECKS)[number]): Promise<void>
   failures.push(`${check.name}\n${output}`);
 }
 
-async function testFile(file: string): Promise<void> {
-  const report = await runFile(join(ROOT, file), { timeout, grace: 5_000, grep, signal });
+async function testFile(file: string, { deadline, inside }: { deadline: number; inside?: readonly string[] }): Promise<void> {
+  const report = await runFile(join(ROOT, file), { timeout, grace: 5_000, grep, deadline, inside, signal });
   for (const key of ['passed', 'failed', 'skipped'] as const) total[key] += report[key];
   failures.push(...report.failures.map(words => `${relative('test', file)}: ${words}`));
   if (grep && report.passed + report.failed === 0) return;

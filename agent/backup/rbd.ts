@@ -1,20 +1,26 @@
 import { randomBytes } from 'node:crypto';
+import { z } from 'zod';
 import { CisternError, type ErrorCode } from '../../shared/errors.ts';
-import type { Capacity } from '../../shared/model.ts';
+import { capacity } from '../ceph/capacity.ts';
 import type { Sink } from '../transfer/ends.ts';
 import type { BackupDriver, BackupStore } from './driver.ts';
 import { probeName, staleProbes } from './probe.ts';
 import { segmentsOf } from './paths.ts';
-import { openCluster, type Cluster } from './rbd/cluster.ts';
-import { poolOf, RbdConfig } from './rbd/config.ts';
-import { listImages, makeImage, removeImage, renameImage, sizeOf } from './rbd/images.ts';
-import { listObjects, readObject, removeObjects, writeObject } from './rbd/objects.ts';
-import { beginPartial } from './rbd/partial.ts';
-import { imageServer } from './rbd/server.ts';
+import { openCluster, type Cluster } from '../ceph/cluster.ts';
+import { CephConfig, NAME, poolOf } from '../ceph/config.ts';
+import { listImages, makeImage, removeImage, renameImage, sizeOf } from '../ceph/images.ts';
+import { listObjects, readObject, removeObjects, writeObject } from '../ceph/objects.ts';
+import { beginPartial } from '../ceph/partial.ts';
+import { imageServer } from '../ceph/server.ts';
 
 /** Between the segments of a path in a name: they do not contain it, and neither rbd nor qemu gives it a meaning. */
 const JOIN = '+';
 const PARTIAL = '.partial-';
+
+const RbdConfig = CephConfig.extend({
+  prefix: z.string().regex(NAME).optional().describe('with which the names of all images and objects begin'),
+});
+type RbdConfig = z.output<typeof RbdConfig>;
 
 /** A pool of a Ceph cluster: an RBD image for each image, and a RADOS object for each small object. */
 export const rbd: BackupDriver<RbdConfig> = {
@@ -24,14 +30,13 @@ export const rbd: BackupDriver<RbdConfig> = {
   config: RbdConfig,
   connect: async ({ config }, signal) => {
     signal.throwIfAborted();
-    return openStore(await openCluster(config));
+    return openStore(await openCluster(config), config.prefix);
   },
 };
 
-function openStore(cluster: Cluster): BackupStore {
+function openStore(cluster: Cluster, prefix: string | undefined): BackupStore {
   const { config } = cluster;
-  const keyOf = (path: string): string =>
-    [...(config.prefix === undefined ? [] : [config.prefix]), ...segmentsOf(path)].join(JOIN);
+  const keyOf = (path: string): string => [...(prefix === undefined ? [] : [prefix]), ...segmentsOf(path)].join(JOIN);
   const nameOf = (key: string): string => `rbd ${poolOf(config)}/${key}`;
   const all = async (): Promise<{ images: string[]; objects: string[] }> => {
     const [images, objects] = await Promise.all([listImages(cluster), listObjects(cluster)]);
@@ -124,19 +129,4 @@ async function check(cluster: Cluster, probe: string): Promise<void> {
 async function clean(cluster: Cluster, probe: string): Promise<void> {
   await removeObjects(cluster, [probe]);
   await removeImage(cluster, probe);
-}
-
-/** null where the cluster does not tell: its statistics need a mgr, and a user who may ask. */
-async function capacity(cluster: Cluster): Promise<Capacity | null> {
-  try {
-    const { pools } = JSON.parse(await cluster.call('ceph', ['df', '--format', 'json'])) as {
-      pools?: { name?: string; stats?: { stored?: number; max_avail?: number } }[];
-    };
-    const stats = pools?.find(pool => pool.name === cluster.config.pool)?.stats;
-    if (stats?.max_avail === undefined || stats.stored === undefined || stats.max_avail + stats.stored === 0) return null;
-    return { total: stats.max_avail + stats.stored, available: stats.max_avail };
-  } catch (error) {
-    if (error instanceof CisternError && error.code === 'STORE_AUTH') throw error;
-    return null;
-  }
 }

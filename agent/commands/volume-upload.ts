@@ -8,7 +8,7 @@ import { publishToAll } from './publish.ts';
 /** Flattens a volume into a file that stands alone and publishes it. VOLUME_IN_USE while a program has it open for writing. */
 export const uploadVolume: Handler<'volume.upload'> = async ({ pool: ref, volumeId, layerId, image, compress, stores }, ctx) => {
   const pool = await ctx.pool(ref);
-  using source = await pool.volumeFile(volumeId, layerId);
+  await using source = await pool.volumeFile(volumeId, layerId);
   await pool.verifyBase(volumeId, ctx.signal);
   const { virtualSize } = await info(source, ctx.signal);
   const target = join(await ctx.spool(), `image.${image.format}`);

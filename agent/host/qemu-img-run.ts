@@ -10,6 +10,8 @@ export interface QemuDisk {
   path: string;
   /** A path of something held (held.ts) that is opened in its place; `path` is then for messages. */
   held?: string;
+  /** `path` is the socket of an NBD server of this host; the format is that of what it shows. */
+  nbd?: true | undefined;
   format: SourceFormat;
   /**
    * What it stands on (null: on nothing), whatever its header names: whoever can write to a disk must not choose what is read through
@@ -33,12 +35,15 @@ export function filesOf({ path, held = path, format, backing }: QemuDisk): strin
 
 interface BlockNode {
   driver: SourceFormat;
-  file: { driver: 'file'; filename: string };
+  file: { driver: 'file'; filename: string } | { driver: 'nbd'; server: { type: 'unix'; path: string } };
   backing?: BlockNode | null;
 }
 
-function blockNode({ path, held = path, format, backing }: QemuDisk): BlockNode {
-  const node: BlockNode = { driver: format, file: { driver: 'file', filename: plainPath(held) } };
+function blockNode({ path, held = path, nbd, format, backing }: QemuDisk): BlockNode {
+  const file: BlockNode['file'] = nbd
+    ? { driver: 'nbd', server: { type: 'unix', path: plainPath(held) } }
+    : { driver: 'file', filename: plainPath(held) };
+  const node: BlockNode = { driver: format, file };
   if (backing === undefined || format !== 'qcow2') return node;
   return { ...node, backing: backing && blockNode(backing) };
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { type Readable } from 'node:stream';
 import { execa, type ResultPromise } from 'execa';
 import { CisternError } from '../../shared/errors.ts';
@@ -80,6 +81,9 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   const kill = new AbortController();
   const handed = handDown([...(options.within ?? []), ...limited(file, args, options.limits)]);
   const [first, ...rest] = handed.args as [string, ...string[]];
+  const cancelled = signal === undefined ? kill.signal : AbortSignal.any([signal, kill.signal]);
+  // before execa hears of it, whose SIGTERM would reach the outermost process only
+  if (options.within?.length) cancelled.addEventListener('abort', () => endCaged(subprocess.pid), { once: true });
   const subprocess = execa(first, rest, {
     env: { ...childEnv(), ...options.env },
     extendEnv: false,
@@ -90,7 +94,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     ...(options.input === undefined ? {} : { input: options.input }),
     buffer: { stdout: !streamed, stderr: true },
     maxBuffer: maxOutput,
-    cancelSignal: signal === undefined ? kill.signal : AbortSignal.any([signal, kill.signal]),
+    cancelSignal: cancelled,
     timeout: timeoutSeconds * 1000,
     forceKillAfterDelay: KILL_AFTER,
   });
@@ -210,4 +214,20 @@ export function abortReason(signal: AbortSignal): CisternError {
 
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw abortReason(signal);
+}
+
+/**
+ * Kills bwrap and the process that it is building a cage in. That one waits for a word of bwrap first and does not hear of its death yet:
+ * of a bwrap that is killed alone in that moment it would wait for ever.
+ */
+function endCaged(pid: number | undefined): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(pid, 'SIGSTOP'); // no more children
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
+    for (const one of [...children, pid]) process.kill(Number(one), 'SIGKILL');
+  } catch (error) {
+    // it, or what it began, has ended by itself meanwhile
+    if (!['ESRCH', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
 }

@@ -12,6 +12,8 @@ export interface PrimaryDriver<C = unknown> {
   shared: boolean;
   /** Settings. Fields in `secret()` are never shown; every field has a `describe`. */
   config: z.ZodType<C>;
+  /** What a volume is to whoever runs VMs: its format, and its path in the pool, with `{volume}` and `{layer}` for its ids. */
+  volumes: { format: ImageFormat; path: string };
   /**
    * Makes the pool usable on this host (mounts it where need be) and checks its identity: a place that shows another pool, or none,
    * is POOL_IDENTITY. With `initialize`, a place without pool.json that is empty becomes this pool. Repeating it is safe and cheap.
@@ -38,12 +40,14 @@ export interface DiskFile {
   path: string;
   /** Leads to exactly this file, whatever `path` leads to meanwhile (held.ts). */
   held?: string;
+  /** `path` is the socket of an NBD server. */
+  nbd?: true;
   format: ImageFormat;
   backing?: DiskFile | null;
 }
 
 /** A disk held open until disposed of. */
-export type OpenDisk = DiskFile & Disposable;
+export type OpenDisk = DiskFile & AsyncDisposable;
 
 /** An image that is to be cached, as its manifest describes it. */
 export interface CachedImage {
@@ -85,8 +89,6 @@ export interface Pool {
   usage(signal: AbortSignal): Promise<CommandOutput<'pool.usage'>>;
   /** Everything that lies in it, also what nobody knows of. */
   scan(signal: AbortSignal): Promise<CommandOutput<'pool.scan'>>;
-  /** A folder for the unfinished work of one task, on the pool itself, so that a rename publishes it. Removed when disposed of. */
-  scratch(taskId: string): Promise<AsyncDisposable & { path: string }>;
   /** The cached image, or undefined. CACHE_DAMAGED where only a part of it is there. */
   cached(
     imageId: string,
@@ -99,8 +101,8 @@ export interface Pool {
    * since others may write to a backup storage. What its manifest says is kept beside it. What is cut short is kept for a day, and gone on with.
    */
   cacheSink(image: CachedImage): Promise<Sink>;
-  /** The cached image as a file for qemu-img. */
-  cacheFile(imageId: string, format: ImageFormat): DiskFile;
+  /** What tells a cached image from all others, of other pools too. */
+  cacheName(imageId: string, format: ImageFormat): string;
   evict(imageId: string): Promise<{ freed: number }>;
   /** All of the volumes or none: empty ones, or linked clones of a cached image; CACHE_DAMAGED where that is not what it should be. */
   createVolumes(

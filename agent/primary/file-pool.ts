@@ -9,11 +9,14 @@ import { sweepFills } from './file-pool/fill.ts';
 import { capacity, disown, openPool, openRoot } from './file-pool/identity.ts';
 import { AREAS, areaPath, type OpenPool, poolError } from './file-pool/paths.ts';
 import { scan } from './file-pool/scan.ts';
-import { openScratch, sweep, sweepAll } from './file-pool/scratch.ts';
+import { sweep, sweepAll } from './file-pool/scratch.ts';
 import { discardTrash, purge, restore, trash } from './file-pool/trash.ts';
 import { usage } from './file-pool/usage.ts';
 import { verifyImage } from './file-pool/verify.ts';
 import { createVolumes, resizeVolume, verifyBase, volumeFile } from './file-pool/volumes.ts';
+
+/** A qcow2 layer of a volume (design: `volumes/<volumeId>/<layerId>.qcow2`). */
+export const FILE_VOLUMES = { format: 'qcow2', path: 'volumes/{volume}/{layer}.qcow2' } as const;
 
 export interface FilePoolOptions {
   /** The folder that is the pool, mounted already where it must be. */
@@ -51,11 +54,10 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
         return usage(open, signal);
       }),
     scan: signal => standing(open => scan(open, signal)),
-    scratch: taskId => standing(open => openScratch(open, taskId, 'work')),
     cached: (imageId, format) => standing(open => cached(open, imageId, format)),
     verifyImage: (imageId, format, verification) => standing(open => verifyImage(open, imageId, format, verification)),
     cacheSink: image => standing(open => cacheSink(open, image)),
-    cacheFile: (imageId, format) => cacheFile(pool, imageId, format),
+    cacheName: (imageId, format) => cacheFile(pool, imageId, format).path,
     evict: imageId => standing(open => evict(open, imageId)),
     createVolumes: (taskId, volumes, size, backing, signal, progress) =>
       standing(open => createVolumes(open, taskId, { volumes, size, backing }, signal, progress)),

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
 import type { PrimaryDriver } from './driver.ts';
 import { sync } from '../transfer/file-end.ts';
-import { openFilePool } from './file-pool.ts';
+import { FILE_VOLUMES, openFilePool } from './file-pool.ts';
 import { isFull, isPoolPath, POOL_PATH_WORDS } from './file-pool/paths.ts';
 
 const LocalConfig = z.strictObject({
@@ -21,6 +21,7 @@ export const local: PrimaryDriver<LocalConfig> = {
   title: 'Folder on the host',
   shared: false,
   config: LocalConfig,
+  volumes: FILE_VOLUMES,
   async connect({ id, config }, { initialize }) {
     const made = initialize ? await makeFolder(config.path) : undefined;
     return openFilePool({ path: config.path, id, type: 'local', shared: false, initialize, made });

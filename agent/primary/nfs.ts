@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { CisternError, wrapError } from '../../shared/errors.ts';
 import { mountAt, mountNfs, unmount } from '../host/mount.ts';
 import type { PrimaryDriver } from './driver.ts';
-import { openFilePool } from './file-pool.ts';
+import { FILE_VOLUMES, openFilePool } from './file-pool.ts';
 import { checkId } from './file-pool/paths.ts';
 import { inTurn } from './in-turn.ts';
 
@@ -29,6 +29,7 @@ export const nfs: PrimaryDriver<NfsConfig> = {
   title: 'NFS export',
   shared: true,
   config: NfsConfig,
+  volumes: FILE_VOLUMES,
   async connect({ id, config }, { initialize, signal, mountDir }) {
     const target = join(mountDir, checkId(id));
     return inTurn(target, async () => {

@@ -4,10 +4,11 @@ import type { DriverFacts } from '../../shared/model.ts';
 import type { PrimaryDriver } from './driver.ts';
 import { local } from './local.ts';
 import { nfs } from './nfs.ts';
+import { rbd } from './rbd.ts';
 import { sharedDir } from './shared-dir.ts';
 
 /** Every kind of primary storage that this agent knows. */
-export const primaryDrivers: readonly PrimaryDriver[] = [local, nfs, sharedDir].map(driver => driver as PrimaryDriver);
+export const primaryDrivers: readonly PrimaryDriver[] = [local, nfs, rbd, sharedDir].map(driver => driver as PrimaryDriver);
 
 /** The driver of a type; DRIVER_UNKNOWN, naming those there are. */
 export function findPrimaryDriver(type: string): PrimaryDriver {
@@ -21,9 +22,10 @@ export function findPrimaryDriver(type: string): PrimaryDriver {
 
 /** What `GET /v1/facts` tells of them: the configuration as JSON Schema. */
 export const primaryDriverFacts = (): DriverFacts[] =>
-  primaryDrivers.map(({ type, title, shared, config }) => ({
+  primaryDrivers.map(({ type, title, shared, volumes, config }) => ({
     type,
     title,
     shared,
+    volumes,
     config: z.toJSONSchema(config, { io: 'input' }),
   }));

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { CisternError } from '../../shared/errors.ts';
 import type { PrimaryDriver } from './driver.ts';
-import { openFilePool } from './file-pool.ts';
+import { FILE_VOLUMES, openFilePool } from './file-pool.ts';
 import { isPoolPath, POOL_PATH_WORDS } from './file-pool/paths.ts';
 
 const SharedDirConfig = z.strictObject({
@@ -19,6 +19,7 @@ export const sharedDir: PrimaryDriver<SharedDirConfig> = {
   title: 'Folder that the hosts share',
   shared: true,
   config: SharedDirConfig,
+  volumes: FILE_VOLUMES,
   async connect({ id, config: { path } }, { initialize }) {
     await refuseUnmounted(path);
     return openFilePool({ path, id, type: 'shared-dir', shared: true, initialize });

@@ -3,6 +3,7 @@ import { reportRoutes } from '../../shared/contract/operations.ts';
 import { CisternError } from '../../shared/errors.ts';
 import { type Client, createClient } from '../../shared/http/client.ts';
 import type { Logger } from '../../shared/log.ts';
+import type { ClientTls } from '../../shared/tls/client.ts';
 import { isFinal } from '../../shared/task.ts';
 import type { ControllerAddress } from './controller-file.ts';
 import { type Registry, reportOf, type Task } from './registry.ts';
@@ -13,6 +14,8 @@ export interface ReporterOptions {
   epoch: number;
   /** The controller knows this host no more. */
   disowned(): void;
+  /** How this host shows itself to the controller, where it has joined. */
+  tls: () => ClientTls | undefined;
   log: Logger;
 }
 
@@ -29,7 +32,7 @@ const BACKOFF_MS = { first: 200, last: 15_000 };
  */
 export type Reporter = ReturnType<typeof createReporter>;
 
-export function createReporter({ registry, epoch, disowned, log }: ReporterOptions) {
+export function createReporter({ registry, epoch, disowned, tls, log }: ReporterOptions) {
   const due = new Set<string>();
   const later = new Map<string, number>();
   const lastSent = new Map<string, number>();
@@ -136,16 +139,17 @@ export function createReporter({ registry, epoch, disowned, log }: ReporterOptio
     changed,
     /** Reports go there from now on. What has not been acknowledged is sent first, also that of earlier runs. */
     setTarget(address: ControllerAddress): void {
-      target?.client.close();
+      const old = target;
       target = {
         address,
         client: createClient(reportRoutes, {
           baseUrl: address.url,
-          token: address.token,
+          ...(tls() ? { tls: () => tls()! } : { token: address.token }),
           timeoutSeconds: TIMEOUT_SECONDS,
           unreachable: 'HOST_UNREACHABLE',
         }),
       };
+      old?.client.close();
       for (const task of registry.all()) if (isFinal(task.state) && !task.acked) due.add(task.id);
       wakeUp();
       pump();

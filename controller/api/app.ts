@@ -7,7 +7,9 @@ import { CisternError } from '../../shared/errors.ts';
 import { bearerOf, type Caller, NOBODY, tokenHash } from '../../shared/http/auth.ts';
 import { bindErrors, bindRoutes } from '../../shared/http/bind.ts';
 import { openApi } from '../../shared/http/openapi.ts';
+import { parseHostName, peerName } from '../../shared/tls/names.ts';
 import type { Api } from './api.ts';
+import { bindJoin, invitationHandlers } from './join.ts';
 import { controllerHandlers } from './controller.ts';
 import { docsPage } from './docs.ts';
 import { hostHandlers } from './hosts.ts';
@@ -49,6 +51,7 @@ export function createApp(api: Api): Express {
     {
       ...controllerHandlers(api),
       ...hostHandlers(api),
+      ...invitationHandlers(api),
       ...primaryStorageHandlers(api),
       ...cacheHandlers(api),
       ...backupStorageHandlers(api),
@@ -91,19 +94,30 @@ export function createApp(api: Api): Express {
   return app;
 }
 
-/** The reports of agents: each host has a token of its own and may speak only for itself. */
-function bindReports(app: Express, { services }: Api): void {
+/** The reports of agents: each host may speak only for itself, by its certificate, or by its token where it did not join. */
+function bindReports(app: Express, api: Api): void {
+  const { services } = api;
   const authenticate = async (req: Request): Promise<Caller> => {
+    const name = peerName(req.socket);
+    if (name !== undefined) {
+      const peer = parseHostName(name);
+      const row = peer && (await services.db.read.selectFrom('hosts').select(['id', 'generation']).where('id', '=', peer.hostId).executeTakeFirst()); // prettier-ignore
+      if (!row || row.generation !== peer.generation)
+        throw new CisternError('UNAUTHORIZED', 'the certificate is not that of a host, or of an earlier join of it');
+      return { ...NOBODY, name: row.id, role: 'host' };
+    }
     const given = bearerOf(req);
     if (!given) throw new CisternError('UNAUTHORIZED', 'the request has no bearer token');
     const hash = tokenHash(given);
     const host = await services.db.read
       .selectFrom('hosts')
-      .select(['id', 'report_hash'])
+      .select(['id', 'report_hash', 'generation'])
       .where('report_hash', '=', hash.toString('hex'))
       .executeTakeFirst();
     if (!host || !timingSafeEqual(Buffer.from(host.report_hash, 'hex'), hash))
       throw new CisternError('UNAUTHORIZED', 'the bearer token is not that of a host');
+    if (host.generation !== null)
+      throw new CisternError('UNAUTHORIZED', `host ${host.id} has joined: its certificate lets it in, no token does`);
     return { ...NOBODY, name: host.id, role: 'host' };
   };
   bindRoutes(
@@ -113,10 +127,11 @@ function bindReports(app: Express, { services }: Api): void {
       postReports({ body }, { caller }) {
         const hostId = caller.name;
         if (body.hostId !== hostId)
-          throw new CisternError('UNAUTHORIZED', `the token belongs to another host than ${body.hostId}`);
+          throw new CisternError('UNAUTHORIZED', `what lets it in belongs to another host than ${body.hostId}`);
         return { acked: services.fleet.take(hostId, body) };
       },
     },
     { authenticate, bodyLimit: 16 * 2 ** 20 },
   );
+  bindJoin(app, api, authenticate);
 }

@@ -157,10 +157,10 @@ export const toVolume = (row: Row<'volumes'>): Volume => ({
   primaryStorageId: row.primary_storage_id,
   hostId: hostId(row.host_id),
   imageId: row.image_id,
-  format: 'qcow2',
+  format: row.format,
   size: row.size,
   allocated: row.allocated,
-  path: row.status === 'ready' ? `volumes/${row.id}/${row.layer_id}.qcow2` : null,
+  path: row.status === 'ready' ? row.path : null,
   createdAt: row.created_at,
   deletedAt: row.deleted_at,
 });

@@ -57,6 +57,7 @@ export function leaf(runtime: Runtime, parent: Command, { usage, summary, exampl
 export const commonOptions = (): Option[] => [
   new Option('--url <url>', 'address of the controller [CISTERN_URL]').helpGroup(CONNECTION_GROUP),
   new Option('--token-file <path>', "file with the controller's token [CISTERN_TOKEN_FILE]").helpGroup(CONNECTION_GROUP),
+  new Option('--ca <path>', "certificate of the controller's authority, for https [CISTERN_CA]").helpGroup(CONNECTION_GROUP),
   new Option('-o, --output <form>', 'form of the result').choices(['table', 'json']).helpGroup(CONNECTION_GROUP),
 ];
 
@@ -103,7 +104,7 @@ function openCall(runtime: Runtime, command: Command): Call & Disposable {
 }
 
 /** Values of the common options: those of the command over those before the noun. */
-function commonValues(command: Command): { url?: string; tokenFile?: string; output?: string } {
+function commonValues(command: Command): { url?: string; tokenFile?: string; ca?: string; output?: string } {
   const values: OptionValues = {};
   for (const level of [root(command), command]) {
     for (const option of level.options.filter(o => o.helpGroupHeading === CONNECTION_GROUP)) {

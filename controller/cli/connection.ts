@@ -4,6 +4,8 @@ import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { controllerRoutes } from '../../shared/contract/controller.ts';
 import { CisternError } from '../../shared/errors.ts';
+import type { ClientTls } from '../../shared/tls/client.ts';
+import { CONTROLLER_NAME } from '../../shared/tls/names.ts';
 import { type Client, createClient } from '../../shared/http/client.ts';
 
 export type ControllerClient = Client<typeof controllerRoutes>;
@@ -12,12 +14,14 @@ export type ControllerClient = Client<typeof controllerRoutes>;
 export interface Connection {
   url: string;
   token: string | undefined;
+  /** The certificate of the controller's authority, where it is not one that Node believes. */
+  tls?: ClientTls;
 }
 
 const DEFAULT_URL = 'http://127.0.0.1:7070';
 const DEFAULT_TOKEN_FILE = '/var/lib/cistern-controller/token';
 
-const ConfigFile = z.strictObject({ url: z.string().optional(), tokenFile: z.string().optional() });
+const ConfigFile = z.strictObject({ url: z.string().optional(), tokenFile: z.string().optional(), ca: z.string().optional() });
 
 /** The user's configuration file: `$XDG_CONFIG_HOME/cistern/config.json`, else `~/.config/cistern/config.json`. */
 export const configPath = (env: NodeJS.ProcessEnv): string =>
@@ -27,20 +31,31 @@ export const configPath = (env: NodeJS.ProcessEnv): string =>
  * The connection by flags, then environment (CISTERN_URL, CISTERN_TOKEN, CISTERN_TOKEN_FILE), then configuration file, then
  * defaults. Throws BAD_REQUEST for a bad URL or configuration file, UNAUTHORIZED for a named token file that cannot be read.
  */
-export function resolveConnection(flags: { url?: string; tokenFile?: string }, env: NodeJS.ProcessEnv): Connection {
+export function resolveConnection(flags: { url?: string; tokenFile?: string; ca?: string }, env: NodeJS.ProcessEnv): Connection {
   const file = configPath(env);
   const config = readConfig(file);
   const url = flags.url ?? (env.CISTERN_URL || config.url || DEFAULT_URL);
   if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
     throw new CisternError('BAD_REQUEST', `the controller's address "${url}" is not an http(s) URL`);
+  const configured = config.ca === undefined ? undefined : resolve(dirname(file), expandHome(config.ca, env));
+  const ca = flags.ca ?? (env.CISTERN_CA || configured);
   return {
     url,
+    ...(ca !== undefined && { tls: { ca: readCa(expandHome(ca, env)), peer: CONTROLLER_NAME } }),
     token: findToken(
       flags.tokenFile,
       env,
       config.tokenFile === undefined ? undefined : resolve(dirname(file), expandHome(config.tokenFile, env)),
     ),
   };
+}
+
+function readCa(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new CisternError('BAD_REQUEST', `reading the certificate ${file}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 function findToken(flag: string | undefined, env: NodeJS.ProcessEnv, configured: string | undefined): string | undefined {
@@ -102,6 +117,7 @@ export const connect = (connection: Connection, timeoutSeconds?: number): Contro
   createClient(controllerRoutes, {
     baseUrl: connection.url,
     token: connection.token,
+    ...(connection.tls && { tls: () => connection.tls! }),
     timeoutSeconds,
     unreachable: 'CONTROLLER_UNREACHABLE',
   });

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import axios from 'axios';
 import { CisternError, fromProblem, Problem } from '../../shared/errors.ts';
+import { refusePlain, tlsAgent } from '../../shared/tls/client.ts';
 import type { Connection } from './connection.ts';
 
 /** One server-sent event (https://html.spec.whatwg.org/multipage/server-sent-events.html). */
@@ -41,11 +42,12 @@ export async function* followEvents(
 }
 
 async function open(
-  { url, token }: Connection,
+  { url, token, tls }: Connection,
   path: string,
   signal: AbortSignal,
   lastEventId: string | undefined,
 ): Promise<Readable> {
+  refusePlain(url);
   const headers = {
     Accept: 'text/event-stream',
     ...(token !== undefined && { Authorization: `Bearer ${token}` }),
@@ -57,6 +59,7 @@ async function open(
     responseType: 'stream',
     proxy: false,
     maxRedirects: 0,
+    ...(tls && { httpsAgent: tlsAgent(tls) }),
     validateStatus: () => true,
   });
   if (response.status === 200) return response.data;

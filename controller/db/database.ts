@@ -11,6 +11,8 @@ import { statements as time } from './migrations/002-time.ts';
 import { statements as access } from './migrations/003-access.ts';
 import { statements as damage } from './migrations/004-damage.ts';
 import { statements as limits } from './migrations/005-limits.ts';
+import { statements as join } from './migrations/006-join.ts';
+import { statements as volumePaths } from './migrations/007-volume-paths.ts';
 import type { Tables } from './schema.ts';
 import { openSqlite, sqliteDialect } from './sqlite.ts';
 
@@ -53,6 +55,8 @@ const MIGRATIONS: Record<string, readonly string[]> = {
   '003-access': access,
   '004-damage': damage,
   '005-limits': limits,
+  '006-join': join,
+  '007-volume-paths': volumePaths,
 };
 
 export interface DatabaseOptions {

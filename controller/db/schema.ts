@@ -23,7 +23,21 @@ export interface Tables {
     last_seen_at: string | null;
     /** 1: whatever controller its agent has served before, it is this one's now (`fleet/meet.ts`). */
     adopt: Generated<number>;
+    /** Of the join that its certificates are good for; null: it did not join, and is spoken to by tokens, on loopback. */
+    generation: Generated<string | null>;
     created_at: string;
+  };
+  /** The controller's own certificate authority: one row. */
+  authority: { one: number; certificate: string; key_sealed: string };
+  /** Hosts that may join, once each: new ones, and known ones (`host_id`) anew. `hash`: as in tokens. */
+  invitations: {
+    name: string;
+    host_id: string | null;
+    cluster: string;
+    url: string | null;
+    hash: string;
+    expires_at: string;
+    used_at: string | null;
   };
   primary_storages: {
     id: string;
@@ -33,6 +47,9 @@ export interface Tables {
     config_json: string;
     config_sealed: string;
     overcommit: number;
+    volume_format: Generated<ImageFormat>;
+    /** With `{volume}` and `{layer}` for ids. */
+    volume_path: Generated<string>;
     state: State;
     created_at: string;
   };
@@ -102,6 +119,8 @@ export interface Tables {
     host_id: string;
     image_id: string | null;
     layer_id: string;
+    format: ImageFormat;
+    path: string;
     size: number;
     allocated: number | null;
     created_at: string;

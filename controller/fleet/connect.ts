@@ -23,10 +23,15 @@ export async function connectHost(services: Services, hostId: string): Promise<F
   const { position: seen, epoch } = await agent.getController();
   fleet.isRun(hostId, epoch);
   const position = await meetAgent(services, host, seen);
-  const token = secrets.open<string>(host.report_sealed, `hosts.report_sealed/${hostId}`);
-  await agent.setController({ body: { url: services.publicUrl(), hostId, token, ...(position && { position }) } });
+  const how =
+    host.generation === null
+      ? { url: services.publicUrl(), token: secrets.open<string>(host.report_sealed, `hosts.report_sealed/${hostId}`) }
+      : { url: services.secureUrl() };
+  await agent.setController({ body: { ...how, hostId, ...(position && { position }) } });
   await db.write(async trx => {
     const now = new Date().toISOString();
+    // as it is now: another attempt may have connected it meanwhile
+    const { status } = await findHost(trx, hostId);
     await trx
       .updateTable('hosts')
       .set({
@@ -38,7 +43,7 @@ export async function connectHost(services: Services, hostId: string): Promise<F
       })
       .where('id', '=', hostId)
       .execute();
-    if (host.status !== 'connected')
+    if (status !== 'connected')
       await services.events.append(trx, 'host.connected', { kind: 'host', id: hostId }, `host ${host.name} is connected`);
   });
   return facts;
@@ -128,7 +133,9 @@ export async function connectPool(services: Services, storageId: string, hostId:
     await services.db.write(trx => markPool(trx, services, storageId, hostId, out.capacity, null));
   } catch (error) {
     if (signal.aborted) throw error;
-    const reason = bounded.aborted ? `connecting took longer than ${CONNECT_SECONDS} s` : (error as Error).message;
+    const reason = bounded.aborted
+      ? `connecting took longer than ${CONNECT_SECONDS} s: the storage does not answer`
+      : (error as Error).message;
     services.log.warn({ err: error, storageId, hostId }, 'a host could not connect to a primary storage');
     await services.db.write(trx => markPool(trx, services, storageId, hostId, null, reason));
   }

@@ -6,6 +6,8 @@ import { CisternError, fromProblem } from '../../shared/errors.ts';
 import { formatPosition, POSITION_HEADER } from '../../shared/position.ts';
 import { createClient, type Client } from '../../shared/http/client.ts';
 import { isFinal, type Progress, type ReportBatch, type TaskReport } from '../../shared/task.ts';
+import type { ClientTls } from '../../shared/tls/client.ts';
+import { hostName } from '../../shared/tls/names.ts';
 import type { Database } from '../db/database.ts';
 import type { Secrets } from '../secrets.ts';
 import { createRuns } from './runs.ts';
@@ -69,13 +71,15 @@ export interface FleetOptions {
   secrets: Secrets;
   /** How long a host that does not answer is waited for. */
   retrySeconds: number;
+  /** How the controller shows itself to a host of this name. */
+  trusting(name: string): () => ClientTls;
   /** Makes this run of the controller and the agent's known to each other. */
   meet(hostId: string): Promise<unknown>;
   /** Told of another run than the agent's that reports in the name of a host. */
   onStray(hostId: string, epoch: number): void;
 }
 
-export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetOptions): Fleet {
+export function createFleet({ db, secrets, retrySeconds, trusting, meet, onStray }: FleetOptions): Fleet {
   const clients = new Map<string, AgentClient>();
   const waiters = new Map<string, Waiter>();
   const runs = createRuns(meet, onStray);
@@ -85,11 +89,17 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
   const client = async (hostId: string): Promise<AgentClient> => {
     const known = clients.get(hostId);
     if (known) return known;
-    const host = await db.read.selectFrom('hosts').select(['url', 'token_sealed']).where('id', '=', hostId).executeTakeFirst();
+    const host = await db.read
+      .selectFrom('hosts')
+      .select(['url', 'token_sealed', 'generation'])
+      .where('id', '=', hostId)
+      .executeTakeFirst();
     if (!host) throw new CisternError('NOT_FOUND', `host ${hostId} is not known any more`);
     const made = createClient(agentRoutes, {
       baseUrl: host.url,
-      token: secrets.open<string>(host.token_sealed, `hosts.token_sealed/${hostId}`),
+      ...(host.generation === null
+        ? { token: secrets.open<string>(host.token_sealed, `hosts.token_sealed/${hostId}`) }
+        : { tls: trusting(hostName(hostId, host.generation)) }),
       timeoutSeconds: 10,
       unreachable: 'HOST_UNREACHABLE',
       headers: () => ({ [POSITION_HEADER]: formatPosition(db.position()) }),
@@ -192,7 +202,7 @@ export function createFleet({ db, secrets, retrySeconds, meet, onStray }: FleetO
       } catch (error) {
         if (!(error instanceof CisternError)) throw error;
         if (error.code === 'TASK_UNKNOWN') return false;
-        if (!['HOST_UNREACHABLE', 'TIMEOUT', 'BUSY', 'CONTROLLER_UNKNOWN'].includes(error.code)) throw error;
+        if (!['HOST_UNREACHABLE', 'PEER_UNTRUSTED', 'TIMEOUT', 'BUSY', 'CONTROLLER_UNKNOWN'].includes(error.code)) throw error;
         // it is judged there whether this database may go on at all; the next try shows what came of it
         if (error.code === 'CONTROLLER_UNKNOWN') await meet(hostId).catch(() => {});
         awaySince ??= performance.now();

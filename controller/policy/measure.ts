@@ -12,6 +12,8 @@ import { anyHost, workers } from './placement.ts';
 
 /** Measuring a pool of many volumes may take a while; past this it is given up. */
 const MEASURE_SECONDS = 300;
+/** What says that a pool is not there, and not only that it could not be measured. */
+const AWAY: ReadonlySet<string> = new Set(['POOL_UNAVAILABLE', 'POOL_IO_ERROR', 'POOL_IDENTITY', 'MOUNT_FAILED']);
 
 /** Measures a primary storage on one host (or each host of a local one) and notes free space and what each volume and image takes. */
 export async function measurePool(services: Services, storageId: string, signal: AbortSignal): Promise<void> {
@@ -58,11 +60,10 @@ export async function measurePool(services: Services, storageId: string, signal:
     } catch (error) {
       if (signal.aborted) throw error;
       services.log.warn({ err: error, storage: storage.name, hostId }, 'a primary storage could not be measured');
-      if (
-        error instanceof CisternError &&
-        ['POOL_UNAVAILABLE', 'POOL_IO_ERROR', 'POOL_IDENTITY', 'MOUNT_FAILED'].includes(error.code)
-      )
-        await services.db.write(trx => markPool(trx, services, storageId, hostId, null, error.message));
+      const away = bounded.aborted
+        ? `measuring took longer than ${MEASURE_SECONDS} s: the storage does not answer`
+        : error instanceof CisternError && AWAY.has(error.code) && error.message;
+      if (away) await services.db.write(trx => markPool(trx, services, storageId, hostId, null, away));
     }
   }
 }

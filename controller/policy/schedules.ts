@@ -15,7 +15,7 @@ const sweepUploads = createUploadSweep();
 
 /** The regular work, by name. Each may also be run by hand. */
 export const JOBS: Record<
-  'capacity' | 'trash' | 'cache' | 'prune' | 'backup' | 'scrub' | 'uploads',
+  'capacity' | 'reconnect' | 'trash' | 'cache' | 'prune' | 'backup' | 'scrub' | 'uploads',
   (services: Services, engine: Engine, signal: AbortSignal) => Promise<void>
 > = {
   async capacity(services, _engine, signal) {
@@ -25,12 +25,13 @@ export const JOBS: Record<
       .where('state', '<>', 'disabled')
       .execute();
     await Promise.all([
-      reconnectPools(services, signal),
       ...storages.map(storage => measurePool(services, storage.id, signal)),
       measureStores(services, signal),
       sweepGarbage(services, signal),
     ]);
   },
+  // apart from measuring, which waits long for a pool that hangs
+  reconnect: (services, _engine, signal) => reconnectPools(services, signal),
   async trash(services, engine, signal) {
     const before = services.db.elapsed() - services.config.trashHours * 3600_000;
     const old = await services.db.read

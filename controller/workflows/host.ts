@@ -1,12 +1,13 @@
 import { CisternError } from '../../shared/errors.ts';
-import { newToken, tokenHash } from '../../shared/http/auth.ts';
 import { newId } from '../../shared/id.ts';
 import type { State } from '../../shared/model.ts';
-import { claimName, findHost } from '../db/find.ts';
+import { refusePlain } from '../../shared/tls/client.ts';
+import { findHost } from '../db/find.ts';
 import { connectHost, connectPools, markHostDown } from '../fleet/connect.ts';
 import { poolRef } from '../fleet/refs.ts';
 import { claimLock, refuseVolumes } from '../operations/claims.ts';
 import type { Workflow } from '../operations/workflow.ts';
+import { insertHost } from './host-rows.ts';
 
 interface AddRequest {
   name: string;
@@ -19,55 +20,11 @@ interface AddRequest {
 export const addHost: Workflow<AddRequest, { hostId: string; newClusterId: string | null }> = {
   kind: 'host.add',
   async accept(trx, request, _operationId, services) {
-    await claimName(trx, 'hosts', 'host', request.name);
-    const url = request.url.replace(/\/+$/, '');
-    const same = await trx.selectFrom('hosts').select('name').where('url', '=', url).executeTakeFirst();
-    if (same) throw new CisternError('NAME_TAKEN', `host ${same.name} has the address ${url} already`);
-    const cluster = await trx.selectFrom('clusters').select('id').where('name', '=', request.cluster).executeTakeFirst();
-    const clusterId = cluster?.id ?? newId();
-    const created_at = new Date().toISOString();
-    if (!cluster) await trx.insertInto('clusters').values({ id: clusterId, name: request.cluster, created_at }).execute();
     const hostId = newId();
-    const reportToken = newToken();
-    await trx
-      .insertInto('hosts')
-      .values({
-        id: hostId,
-        name: request.name,
-        cluster_id: clusterId,
-        url,
-        token_sealed: services.secrets.seal(request.token, `hosts.token_sealed/${hostId}`),
-        report_hash: tokenHash(reportToken).toString('hex'),
-        report_sealed: services.secrets.seal(reportToken, `hosts.report_sealed/${hostId}`),
-        status: 'connecting',
-        state: 'enabled',
-        reason: null,
-        facts_json: null,
-        last_seen_at: null,
-        created_at,
-      })
-      .execute();
-    // every primary storage of the cluster is to be seen by the new host
-    const storages = await trx
-      .selectFrom('primary_storage_clusters')
-      .select('primary_storage_id')
-      .where('cluster_id', '=', clusterId)
-      .execute();
-    for (const { primary_storage_id } of storages) {
-      await trx
-        .insertInto('pools')
-        .values({
-          primary_storage_id,
-          host_id: hostId,
-          status: 'connecting',
-          reason: null,
-          total: null,
-          available: null,
-          measured_at: null,
-        })
-        .execute();
-    }
-    return { plan: { hostId, newClusterId: cluster ? null : clusterId }, resources: [{ kind: 'host', id: hostId }] };
+    const url = request.url.replace(/\/+$/, '');
+    refusePlain(url);
+    const newClusterId = await insertHost(trx, services, { ...request, id: hostId, url, status: 'connecting', reason: null });
+    return { plan: { hostId, newClusterId }, resources: [{ kind: 'host', id: hostId }] };
   },
   async run(op, plan) {
     const { services } = op;

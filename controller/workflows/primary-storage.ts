@@ -44,6 +44,7 @@ export const addPrimaryStorage: Workflow<AddRequest, AddPlan> = {
         config_json: '{}',
         config_sealed: services.secrets.seal(request.config, `primary_storages.config_sealed/${id}`),
         overcommit: request.overcommit,
+        ...(driver.volumes && { volume_format: driver.volumes.format, volume_path: driver.volumes.path }),
         state: 'enabled',
         created_at: new Date().toISOString(),
       })

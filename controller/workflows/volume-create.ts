@@ -2,7 +2,7 @@ import { CisternError } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
 import type { CommandInput } from '../../shared/commands/index.ts';
 import type { Trx } from '../db/database.ts';
-import { claimName, findImage } from '../db/find.ts';
+import { claimName, findImage, findPrimaryStorage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import { discard } from '../operations/garbage.ts';
 import type { Workflow } from '../operations/workflow.ts';
@@ -66,6 +66,7 @@ export const createVolumes: Workflow<Request, Plan> = {
     const volumes = names.map(name => ({ id: newId(), layerId: newId(), name }));
     const kind = request.kind ?? (image?.media === 'root' ? 'root' : 'data');
     const created_at = new Date().toISOString();
+    const layout = await findPrimaryStorage(trx, pool.storageId);
     const rows: Row<'volumes'>[] = volumes.map(volume => ({
       id: volume.id,
       name: volume.name,
@@ -75,6 +76,8 @@ export const createVolumes: Workflow<Request, Plan> = {
       host_id: pool.hostId,
       image_id: image?.id ?? null,
       layer_id: volume.layerId,
+      format: layout.volume_format,
+      path: layout.volume_path.replace('{volume}', volume.id).replace('{layer}', volume.layerId),
       size,
       allocated: null,
       created_at,

@@ -91,7 +91,7 @@ export const agentRoutes = routes({
     body: z.strictObject({
       url: z.url({ protocol: /^https?$/ }),
       hostId: Id,
-      token: z.string().min(16).max(256),
+      token: z.string().min(16).max(256).optional().describe('none for a host that joined: its certificate says who it is'),
       position: Position.optional(),
     }),
     status: 200,

@@ -1,8 +1,21 @@
 import { z } from 'zod';
-import { Cluster, Host, Name, Operation, State, Status } from '../model.ts';
+import { Cluster, Host, Name, Operation, State, Status, Time } from '../model.ts';
 import { secret } from '../secret.ts';
 import { listOf, page, ref } from './lists.ts';
 import { routes } from './route.ts';
+
+const hostUrl = z
+  .url({ protocol: /^https?$/, normalize: true }) // one spelling, so that an agent is not taken for two
+  .refine(url => !/[@?#]/.test(url), 'must hold no login, query or fragment');
+
+/** What a host needs to join. */
+const Invitation = z.object({
+  name: Name,
+  url: z.url().describe('of the controller'),
+  token: z.string().meta({ readOnly: true, description: 'works once; shown only here' }),
+  fingerprint: z.string().describe("SHA-256 of the certificate of the controller's authority"),
+  expiresAt: Time,
+});
 
 export const hostRoutes = routes({
   listHosts: {
@@ -33,16 +46,38 @@ export const hostRoutes = routes({
     summary: 'Add a host by the address and token of its agent',
     body: z.strictObject({
       name: Name,
-      url: z
-        .url({ protocol: /^https?$/, normalize: true }) // one spelling, so that an agent is not taken for two
-        .refine(url => !/[@?#]/.test(url), 'must hold no login, query or fragment')
-        .describe('base URL of the agent'),
+      url: hostUrl.describe('base URL of the agent'),
       token: secret(z.string().min(16).max(256).describe('bearer token of the agent; stored encrypted')),
       cluster: Name.default('default').describe('made when there is none of that name'),
     }),
     starts: true,
     status: 202,
     output: Operation,
+  },
+  inviteHost: {
+    method: 'post',
+    path: '/api/v1/hosts/invitations',
+    role: 'admin',
+    tag: 'hosts',
+    summary: 'Let a new host join: make a token for it that works once',
+    description: 'A new invitation of the same name takes the place of an older one.',
+    body: z.strictObject({
+      name: Name,
+      url: hostUrl.optional().describe('base URL of the agent; else the address that it joins from'),
+      cluster: Name.default('default').describe('made when there is none of that name'),
+    }),
+    status: 201,
+    output: Invitation,
+  },
+  rejoinHost: {
+    method: 'post',
+    path: '/api/v1/hosts/:ref/invitation',
+    role: 'admin',
+    tag: 'hosts',
+    summary: 'Let a known host join anew: after it was installed again, or to go over to TLS; its older certificates end then',
+    params: ref,
+    status: 201,
+    output: Invitation,
   },
   updateHost: {
     method: 'patch',

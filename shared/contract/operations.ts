@@ -88,3 +88,31 @@ export const reportRoutes = routes({
     output: z.object({ acked: z.int() }),
   },
 });
+
+/** How hosts get their certificates. A join is let in by the token in it, once; later ones by the certificate before. */
+export const joinRoutes = routes({
+  join: {
+    method: 'post',
+    path: '/agent/v1/join',
+    role: 'anyone',
+    tag: 'agents',
+    summary: 'Join as the host that a token was made for',
+    body: z.strictObject({
+      token: z.string().min(16).max(256),
+      csr: z.string().max(8192).describe('PKCS #10 in PEM; its key alone counts'),
+      port: z.int().min(1).max(65535).describe('where the agent will listen'),
+    }),
+    status: 200,
+    output: z.object({ hostId: z.string(), certificate: z.string() }),
+  },
+  renewCertificate: {
+    method: 'post',
+    path: '/agent/v1/certificate',
+    role: 'host',
+    tag: 'agents',
+    summary: 'Certify a new key of this host',
+    body: z.strictObject({ csr: z.string().max(8192) }),
+    status: 200,
+    output: z.object({ certificate: z.string() }),
+  },
+});

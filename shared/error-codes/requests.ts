@@ -21,6 +21,33 @@ export const REQUESTS = {
     action:
       'Send "Authorization: Bearer TOKEN" with the token of the service\'s token file, or one made with "cistern token create".',
   },
+  TLS_REQUIRED: {
+    status: 403,
+    retryable: false,
+    title: 'Plain HTTP is for loopback only',
+    action:
+      'Use https. A host gets its certificate when it joins: "cistern host add NAME" (or "cistern host rejoin NAME") prints the command for it.',
+  },
+  PEER_UNTRUSTED: {
+    status: 502,
+    retryable: true,
+    title: 'The certificate of the other side is not the one that is expected there, or one of the two was refused',
+    action:
+      'Compare the clocks and addresses of both machines. Where the certificate of a host has expired or belongs to an earlier join: "cistern host rejoin NAME".',
+  },
+  CA_MISMATCH: {
+    status: 502,
+    retryable: false,
+    title: 'What answers there is not the controller that the fingerprint belongs to',
+    action:
+      'Nothing was sent to it. Compare address and fingerprint with what "cistern host add" printed; if they are right, somebody is in between.',
+  },
+  JOIN_REFUSED: {
+    status: 403,
+    retryable: false,
+    title: 'The token does not let this host join any more',
+    action: 'Have a new one made with "cistern host add NAME", or "cistern host rejoin NAME" where the host is known already.',
+  },
   SECRET_FILE: {
     status: 500,
     retryable: false,

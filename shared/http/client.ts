@@ -4,6 +4,7 @@ import { Readable } from 'node:stream';
 import axios, { AxiosError, type AxiosResponse } from 'axios';
 import type { Route, RouteInput, RouteResult, Routes } from '../contract/route.ts';
 import { CisternError, type ErrorCode, fromProblem, Problem } from '../errors.ts';
+import { type ClientTls, isTrustError, refusePlain, tlsAgent } from '../tls/client.ts';
 
 export interface ClientOptions {
   /** Base URL of the service, without a path. */
@@ -13,6 +14,8 @@ export interface ClientOptions {
   timeoutSeconds?: number;
   /** More headers, asked for at each request. */
   headers?: () => Record<string, string>;
+  /** Asked at each request, since certificates are renewed; without it the authorities of Node are believed. */
+  tls?: () => ClientTls;
   /** The code of errors where no answer came: who could not be reached. */
   unreachable?: ErrorCode;
 }
@@ -40,7 +43,19 @@ export type Client<T extends Routes> = { [K in keyof T]: (...args: Args<T[K]>) =
 /** A typed client over axios for a table of routes. Proxies of the environment are not used and redirects not followed. */
 export function createClient<T extends Routes>(table: T, options: ClientOptions): Client<T> {
   const httpAgent = new HttpAgent({ keepAlive: true, maxSockets: 64 });
-  const httpsAgent = new HttpsAgent({ keepAlive: true, maxSockets: 64 });
+  refusePlain(options.baseUrl);
+  let shown = options.tls?.();
+  let httpsAgent = shown ? tlsAgent(shown) : new HttpsAgent({ keepAlive: true, maxSockets: 64, minVersion: 'TLSv1.3' });
+  const older: HttpsAgent[] = [];
+  /** Connections that are open keep the certificate that they began with, and end by themselves once they are idle. */
+  const current = (): HttpsAgent => {
+    const now = options.tls?.();
+    if (now && now !== shown) {
+      older.push(httpsAgent);
+      httpsAgent = tlsAgent((shown = now));
+    }
+    return httpsAgent;
+  };
   const http = axios.create({
     baseURL: options.baseUrl.replace(/\/+$/, ''),
     headers: options.token ? { Authorization: `Bearer ${options.token}` } : {},
@@ -50,7 +65,6 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
     maxBodyLength: Infinity,
     validateStatus: () => true,
     httpAgent,
-    httpsAgent,
   });
   const call = async (route: Route, input: RouteInput<Route> | undefined, extra: CallOptions = {}): Promise<unknown> => {
     const url = fillPath(route.path, input?.params as Record<string, string> | undefined);
@@ -71,6 +85,7 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
         headers,
         responseType: route.outputStream ? 'text' : 'json',
         signal,
+        httpsAgent: current(),
       });
     try {
       const response = await send().catch(error => {
@@ -89,7 +104,7 @@ export function createClient<T extends Routes>(table: T, options: ClientOptions)
       clearTimeout(timer);
     }
   };
-  const client = { close: () => (httpAgent.destroy(), httpsAgent.destroy()) } as Record<string, unknown>;
+  const client = { close: () => [httpAgent, httpsAgent, ...older].forEach(agent => agent.destroy()) } as Record<string, unknown>;
   for (const [name, route] of Object.entries(table))
     client[name] = (input: RouteInput<Route> | undefined, extra?: CallOptions) => call(route, input, extra);
   return client as Client<T>;
@@ -149,6 +164,8 @@ function describe(error: unknown, route: Route, url: string, options: ClientOpti
   if (signal?.aborted) return new CisternError('CANCELLED', `${route.method.toUpperCase()} ${url}: cancelled`);
   const tried = `${route.method.toUpperCase()} ${options.baseUrl}${url}`;
   const code = error instanceof AxiosError ? error.code : undefined;
+  if (isTrustError(code, (error as Error).message))
+    return new CisternError('PEER_UNTRUSTED', `${tried}: ${code ?? ''} ${(error as Error).message}`.replace(/\s+/g, ' '));
   // the AxiosError itself is not passed on as cause: its config holds the token
   if (code === 'ETIMEDOUT') return new CisternError('TIMEOUT', `${tried}: ${(error as Error).message}`);
   return new CisternError(

@@ -31,6 +31,13 @@ const openstack = {
 };
 // file systems on small disks of the tests
 const fileSystems = { xfsprogs: ['mkfs.xfs'], 'btrfs-progs': ['mkfs.btrfs', 'btrfs'] };
+// hosts with kernels of their own
+const lab = {
+  'user-mode-linux': ['linux.uml'],
+  mmdebstrap: ['mmdebstrap'],
+  kmod: ['depmod'],
+  iproute2: ['ip'],
+};
 // makers of disks whose headers are judged
 const disks = { fdisk: ['sfdisk'], dosfstools: ['mkfs.vfat'], genisoimage: ['genisoimage'] };
 
@@ -50,10 +57,11 @@ export const NEEDS = {
       ...openstack,
       ...disks,
       ...fileSystems,
+      ...lab,
       s3cmd: ['s3cmd'],
-      systemd: ['systemd-analyze'],
+      systemd: ['systemd-analyze', 'systemctl'],
     },
-    why: 'for disk images, private SFTP, Ceph, Swift and Keystone servers on loopback, the NFS client and the check of the units',
+    why: 'for disk images, private SFTP, Ceph, Swift and Keystone servers on loopback, the NFS client, the check of the units and the hosts of the lab',
   },
   bench: {
     dev: true,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BackupStore } from '../../agent/backup/driver.ts';
 import { fetchImage, publishImage, removeImage } from '../../agent/backup/layout.ts';
@@ -55,6 +55,25 @@ for (const [name, { type, tool, start }] of Object.entries(backupTargets).filter
       await proxy[Symbol.asyncDispose]();
       await folder[Symbol.asyncDispose]();
       assert.deepEqual(await target.files(), []);
+    });
+
+    it('takes names as they are, whatever a program or a server could read into them', async () => {
+      const { root, config } = target;
+      // s3cmd cannot be told that they are no patterns
+      const patterns = root === undefined ? '' : '*?';
+      const odd = `odd ${patterns}[a-z] {x,y} ~%41+ü\\$HOME'"#&;:`;
+      const place = root === undefined ? { prefix: odd } : { path: join(root, odd) };
+      if (root !== undefined) await mkdir(join(root, odd));
+      const open = (more: object) => openBackupStore({ id: newId(), type: type!, config: { ...config, ...more } }, never);
+      if (root === undefined)
+        await assert.rejects(open({ prefix: 'a*' }), { code: 'STORE_CONFIG', message: /takes them for patterns/ });
+      await store.close();
+      store = await open(place);
+      await publish();
+      const files = await target.files();
+      assert.ok(files.length > 0 && files.every(file => file.includes(odd)), files.join('\n'));
+      await fetch();
+      await same();
     });
 
     it('keeps nothing of an upload that is cancelled while it runs', async () => {

@@ -29,7 +29,7 @@ onEveryTarget('damage', it => {
       await assert.rejects(pool.resizeVolume(id, layerId, 8 * MiB, signal), named('IO_ERROR', path));
       assert.equal((await pool.usage(signal)).volumes.length, 2);
       await pool.resizeVolume(specs[1]!.id, specs[1]!.layerId, 8 * MiB, signal);
-      using disk = await pool.volumeFile(id, layerId);
+      await using disk = await pool.volumeFile(id, layerId);
       assert.equal(disk.path, join(place.root, 'volumes', id, `${layerId}.qcow2`));
       await assert.rejects(pool.evict(image), code('IN_USE'));
     }
@@ -127,7 +127,7 @@ onEveryTarget('damage', it => {
     assert.deepEqual(await readFile(path), good);
     assert.deepEqual((await readdir(join(place.root, 'cache', image))).sort(), ['image.qcow2', 'meta.json', 'parts.json', 'verified.json']); // prettier-ignore
     assert.deepEqual(await readdir(join(place.root, 'tmp')), []);
-    using layer = await pool.volumeFile(before!.id, before!.layerId);
+    await using layer = await pool.volumeFile(before!.id, before!.layerId);
     await exec('qemu-img', ['compare', '-f', 'qcow2', '-F', 'qcow2', layer.path, source]);
   });
 

@@ -11,7 +11,7 @@ onEveryTarget('image cache', it => {
     const { pool } = await newPool(place);
     const id = await cacheImage(pool, place);
     const found = await pool.cached(id, 'qcow2');
-    const { path } = pool.cacheFile(id, 'qcow2');
+    const path = pool.cacheName(id, 'qcow2');
     assert.deepEqual(await readFile(path), await readFile(join(place.outside, `${id}.qcow2`)));
     assert.equal((await stat(path)).mode & 0o777, 0o444);
     assert.equal(found?.virtualSize, 8 * MiB);
@@ -80,7 +80,7 @@ onEveryTarget('volumes', it => {
     const { allocated } = await make(pool, specs, 16 * MiB, id);
     assert.ok(allocated > 0 && allocated < MiB);
     for (const spec of specs) {
-      using disk = await pool.volumeFile(spec.id, spec.layerId);
+      await using disk = await pool.volumeFile(spec.id, spec.layerId);
       const { virtualSize, backing, clusterSize } = await info(disk);
       assert.deepEqual(backing, { name: `../../cache/${id}/image.qcow2`, format: 'qcow2' });
       assert.deepEqual([virtualSize, clusterSize], [16 * MiB, 131072]);
@@ -88,7 +88,7 @@ onEveryTarget('volumes', it => {
       assert.ok(await compare(disk, { path: join(place.outside, `${id}.qcow2`), format: 'qcow2' }));
     }
     const [first] = specs;
-    using disk = await pool.volumeFile(first!.id, first!.layerId);
+    await using disk = await pool.volumeFile(first!.id, first!.layerId);
     await exec('qemu-io', ['-f', 'qcow2', '-c', 'write -q -P 7 1M 4k', disk.path]);
     await exec('qemu-io', ['-f', 'qcow2', '-c', 'read -P 7 1M 4k', '-c', 'read -P 0xa5 1028k 4k', disk.path]);
   });
@@ -97,7 +97,7 @@ onEveryTarget('volumes', it => {
     const { pool } = await newPool(place);
     const [spec] = volumes(1);
     await make(pool, [spec!], 64 * MiB);
-    using disk = await pool.volumeFile(spec!.id, spec!.layerId);
+    await using disk = await pool.volumeFile(spec!.id, spec!.layerId);
     assert.equal((await info(disk)).backing, null);
     const { stdout } = await exec('qemu-io', ['-f', 'qcow2', '-c', 'read -P 0 0 64M', disk.path]);
     assert.doesNotMatch(stdout, /Pattern verification failed/);
@@ -147,7 +147,7 @@ onEveryTarget('volumes', it => {
     const [spec] = volumes(1);
     await make(pool, [spec!], 8 * MiB);
     const { id, layerId } = spec!;
-    using disk = await pool.volumeFile(id, layerId);
+    await using disk = await pool.volumeFile(id, layerId);
     assert.equal((await pool.resizeVolume(id, layerId, 16 * MiB, signal)).size, 16 * MiB);
     assert.equal((await pool.resizeVolume(id, layerId, 16 * MiB, signal)).size, 16 * MiB);
     assert.equal((await info(disk)).virtualSize, 16 * MiB);

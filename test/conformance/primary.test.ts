@@ -8,7 +8,7 @@ import { connect, ext4Place, newPool, signal, tree } from './primary-targets.ts'
 
 describe('primary storage: the registry', () => {
   it('has a target for every driver', () => {
-    const tried = new Set([...TARGETS.map(target => target.type), 'nfs']);
+    const tried = new Set([...TARGETS.map(target => target.type), 'nfs', 'rbd']);
     assert.deepEqual(primaryDrivers.map(driver => driver.type).toSorted(), [...tried].toSorted());
   });
 

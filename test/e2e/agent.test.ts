@@ -158,7 +158,7 @@ describe('the agent', () => {
     assert.deepEqual(
       [facts.primary.map(d => d.type), facts.backup.map(d => d.type)],
       [
-        ['local', 'nfs', 'shared-dir'],
+        ['local', 'nfs', 'rbd', 'shared-dir'],
         ['dir', 'rbd', 's3', 'sftp', 'swift'],
       ],
     );

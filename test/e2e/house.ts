@@ -18,12 +18,16 @@ const DEADLINE_MS = 45_000;
 const YEARLY = '0 0 1 1 *';
 
 /** Looks again until `look` returns something. */
-export async function until<T>(what: string, look: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
-  const end = performance.now() + DEADLINE_MS;
+export async function until<T>(
+  what: string,
+  look: () => T | undefined | false | Promise<T | undefined | false>,
+  deadlineMs = DEADLINE_MS,
+): Promise<T> {
+  const end = performance.now() + deadlineMs;
   for (;;) {
     const seen = await look();
     if (seen) return seen;
-    assert.ok(performance.now() < end, `${what}: not seen within ${DEADLINE_MS / 1000} s`);
+    assert.ok(performance.now() < end, `${what}: not seen within ${deadlineMs / 1000} s`);
     await delay(30);
   }
 }
@@ -101,7 +105,7 @@ export async function dump(api: Api): Promise<unknown> {
 }
 
 /** Schedules that come once a year, for tests in which nothing is to happen by itself. */
-export const NO_SCHEDULES = { capacity: YEARLY, trash: YEARLY, cache: YEARLY, prune: YEARLY };
+export const NO_SCHEDULES = { capacity: YEARLY, trash: YEARLY, cache: YEARLY, prune: YEARLY, reconnect: YEARLY };
 
 export interface House extends AsyncDisposable {
   cistern: Cistern;

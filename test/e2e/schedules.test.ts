@@ -14,7 +14,13 @@ describe('the regular work of the controller, every second, on a pool that count
 
   before(async function () {
     this.timeout(60_000);
-    const schedules = { capacity: EVERY_SECOND, trash: EVERY_SECOND, cache: EVERY_SECOND, prune: EVERY_SECOND };
+    const schedules = {
+      capacity: EVERY_SECOND,
+      reconnect: EVERY_SECOND,
+      trash: EVERY_SECOND,
+      cache: EVERY_SECOND,
+      prune: EVERY_SECOND,
+    };
     house = await openHouse({ controller: { schedules, trashHours: 0, cacheHighWatermark: 0, cacheLowWatermark: 0 } });
     api = house.api;
     await house.addStore('depot');

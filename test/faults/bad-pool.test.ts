@@ -8,7 +8,7 @@ import { type BadDisk, openBadDisk } from '../servers/bad-disk.ts';
 import { done, WAIT } from '../servers/cistern.ts';
 
 const NEVER = '0 0 1 1 *';
-const schedules = { capacity: NEVER, trash: NEVER, cache: NEVER, prune: NEVER };
+const schedules = { capacity: NEVER, reconnect: NEVER, trash: NEVER, cache: NEVER, prune: NEVER };
 
 describe('a pool on a disk with I/O errors', () => {
   let house: House;

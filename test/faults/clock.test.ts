@@ -22,7 +22,13 @@ describe('clocks that jump by ten years', () => {
   async function open(trashHours: number): Promise<void> {
     clocks.controller.shift(0);
     clocks.agents.shift(3 * DAY); // hosts and controller never agreed
-    const schedules = { capacity: EVERY_SECOND, trash: EVERY_SECOND, cache: EVERY_SECOND, prune: EVERY_SECOND };
+    const schedules = {
+      capacity: EVERY_SECOND,
+      reconnect: EVERY_SECOND,
+      trash: EVERY_SECOND,
+      cache: EVERY_SECOND,
+      prune: EVERY_SECOND,
+    };
     house = await openHouse({
       controller: { schedules, trashHours, operationDays: 1 },
       env: { controller: clocks.controller.env, agents: clocks.agents.env },

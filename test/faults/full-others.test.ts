@@ -58,7 +58,9 @@ function underAgent(kind: DiskKind): void {
   let disk: Disk;
   before(async function () {
     this.timeout(60_000);
-    house = await openHouse({ controller: { taskRetrySeconds: 3, schedules: { ...NO_SCHEDULES, capacity: '* * * * * *' } } });
+    house = await openHouse({
+      controller: { taskRetrySeconds: 3, schedules: { ...NO_SCHEDULES, capacity: '* * * * * *', reconnect: '* * * * * *' } },
+    });
     await house.addStore('depot');
     await makeDisk(join(house.files, 'disk.raw'), 16 * MiB, 'full-agent');
     await done(house.importFile('disk.raw', { name: 'base' }));

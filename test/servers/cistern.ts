@@ -75,7 +75,7 @@ async function startService(
       child.once('exit', code => reject(new Error(`${main} ended with ${code}:\n${log.slice(-10).join('\n')}`)));
     });
     const { url } = JSON.parse(await listening.finally(() => clearTimeout(timer))) as { url: string };
-    service.url = url;
+    service.url = url.replace('//0.0.0.0:', '//127.0.0.1:');
     port = Number(new URL(url).port);
     service.pid = child.pid!;
     service.token = readFileSync(join(stateDir, 'token'), 'utf8').trim();

@@ -136,10 +136,16 @@ describe('architecture: drivers, errors, commands and routes', () => {
 
   it('every driver is in the README with all of its settings', async () => {
     const { z } = await import('zod');
-    for (const { type, config } of [...primaryDrivers, ...backupDrivers]) {
-      const row = read('README.md')
-        .split('\n')
-        .find(line => line.startsWith(`| \`${type}\` `));
+    const [primary, backup] = ['Primary', 'Backup'].map(
+      role => read('README.md').split(`\n| ${role} storage `)[1]!.split('\n\n')[0]!,
+    );
+    const told = [
+      primaryDrivers.map(driver => ({ driver, table: primary! })),
+      backupDrivers.map(driver => ({ driver, table: backup! })),
+    ];
+    for (const { driver, table } of told.flat()) {
+      const { type, config } = driver;
+      const row = table.split('\n').find(line => line.startsWith(`| \`${type}\` `));
       assert.ok(row, `README.md has no row for ${type}`);
       for (const setting of Object.keys(z.toJSONSchema(config, { io: 'input' }).properties ?? {}))
         assert.ok(row.includes(`\`${setting}\``), `README.md does not tell the setting ${setting} of ${type}`);
@@ -211,9 +217,9 @@ describe('architecture: qemu programs', () => {
     const tables = ['agent/host/facts.ts', 'agent/host/run.ts'];
     assert.deepEqual(
       agent.filter(({ path, text }) => /'qemu-nbd'/.test(text) && !tables.includes(path)).map(({ path }) => path),
-      ['agent/backup/rbd/server.ts'],
+      ['agent/ceph/server.ts'],
     );
-    assert.match(read('agent/backup/rbd/server.ts'), /JSON\.stringify\(\{ driver: 'raw', file \}\)/);
+    assert.match(read('agent/ceph/server.ts'), /JSON\.stringify\(\{ driver: 'raw', file \}\)/);
   });
 
   it('every call of it says the format of every disk that it opens, and of what a new one stands on', () => {

@@ -4,8 +4,9 @@ import { chmod, chown, copyFile, lstat, mkdir, mkdtemp, readdir, readFile, rm, s
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { caged, cages } from '../../agent/host/cage.ts';
-import { cageWords } from '../../agent/host/cage-words.ts';
+import { cageUser, cageWords } from '../../agent/host/cage-words.ts';
 import { decompress } from '../../agent/host/decompress.ts';
 import { convert } from '../../agent/host/qemu-img.ts';
 import { run } from '../../agent/host/run.ts';
@@ -80,6 +81,24 @@ describe('cage: a program that reads an untrusted image, taken over by it', func
     assert.deepEqual(await readdir(at('spool')), left);
     assert.deepEqual(await processesOf(program), []);
   }
+
+  it('leaves nothing behind where it is cancelled while its cage is being built', async () => {
+    const mark = `300.${process.pid}`;
+    const words = await cageWords('sleep', {}, await cageUser());
+    const marked = async () => {
+      const lines = await Promise.all(
+        (await readdir('/proc')).filter(Number).map(pid => readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')),
+      );
+      return lines.filter(line => line.split('\0').includes(mark));
+    };
+    for (let i = 0; i < 100; i++) {
+      const stop = new AbortController();
+      setTimeout(() => stop.abort(), 1 + (i % 25) / 2);
+      await assert.rejects(run('sleep', [mark], { within: words, signal: stop.signal }), { code: 'CANCELLED' });
+    }
+    for (let tries = 0; tries < 100 && (await marked()).length > 0; tries++) await delay(20);
+    assert.deepEqual(await marked(), []);
+  });
 
   it('this host builds cages', async () => assert.equal((await cages()).whole, true, (await cages()).detail));
 

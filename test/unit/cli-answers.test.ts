@@ -68,7 +68,7 @@ describe('cistern: what commands', () => {
       [['image', 'import', 'x', '--file', '-', '--no-wait'], /--no-wait does not go with --file/],
       [['image', 'cache', 'add', 'x'], /--primary-storage/],
       [['host', 'update', 'x'], /nothing to change/],
-      [['host', 'add', 'x', 'http://a'], /--agent-token-file/],
+      [['host', 'add', 'x', '--agent-token-file', '/x'], /without the address of the agent/],
       [['host', 'list', '--output', 'yaml'], /table, json/],
       [['host'], /Usage: cistern host/],
       [['backup-storage', 'add', 'x', '--type', 'sftp', '--set', 'password=hunter2'], /--set-file password=PATH/],

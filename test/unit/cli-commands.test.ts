@@ -32,9 +32,11 @@ describe('cistern: commands', () => {
     ['getHost', ['host', 'show', 'kvm1'], { params: { ref: 'kvm1' } }],
     [
       'addHost',
-      ['host', 'add', 'kvm1', 'http://10.0.0.11:7071', '--agent-token-file', tokenFile],
-      { body: { name: 'kvm1', url: 'http://10.0.0.11:7071/', token: 'token-of-the-agent', cluster: 'default' } },
+      ['host', 'add', 'kvm1', 'http://127.0.0.1:7071', '--agent-token-file', tokenFile],
+      { body: { name: 'kvm1', url: 'http://127.0.0.1:7071/', token: 'token-of-the-agent', cluster: 'default' } },
     ],
+    ['inviteHost', ['host', 'add', 'kvm1'], { body: { name: 'kvm1', cluster: 'default' } }],
+    ['rejoinHost', ['host', 'rejoin', 'kvm1'], { params: { ref: 'kvm1' } }],
     [
       'updateHost',
       ['host', 'update', 'kvm1', '--state', 'maintenance'],

@@ -112,6 +112,13 @@ export const samples = {
     message: 'image.import succeeded',
     by: 'ci',
   },
+  invitation: {
+    name: 'kvm1',
+    url: 'https://ctl:7070',
+    token: 'join-token-of-kvm1',
+    fingerprint: 'ab'.repeat(32),
+    expiresAt: at,
+  },
   token: { id: ids.token, name: 'ci', role: 'operator' as const, expiresAt: null, createdAt: at, by: 'admin' },
 };
 

@@ -54,12 +54,12 @@ describe('volumes on a host with an old qemu', () => {
     const empty = { id: newId(), layerId: newId() };
     await pool.createVolumes(newId(), [clone], GiB, { imageId: image, format: 'raw', digest }, signal, () => undefined);
     await pool.createVolumes(newId(), [empty], GiB, null, signal, () => undefined);
-    using a = await pool.volumeFile(clone.id, clone.layerId);
-    using b = await pool.volumeFile(empty.id, empty.layerId);
+    await using a = await pool.volumeFile(clone.id, clone.layerId);
+    await using b = await pool.volumeFile(empty.id, empty.layerId);
     assert.deepEqual((await info(a)).backing, { name: `../../cache/${image}/image.raw`, format: 'raw' });
     assert.deepEqual([(await info(a)).clusterSize, (await info(b)).clusterSize], [65536, 65536]);
     for (const disk of [a, b]) await exec('qemu-img', ['check', '-q', '-f', 'qcow2', disk.path]);
-    await exec('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', a.path, pool.cacheFile(image, 'raw').path]);
+    await exec('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', a.path, pool.cacheName(image, 'raw')]);
     assert.deepEqual(await readdir(join(root, 'tmp')), []);
   });
 });

@@ -16,7 +16,7 @@ describe('the test run: one file', () => {
   async function run(source: string): Promise<FileReport> {
     const file = join(folder, 'case.test.mjs');
     await writeFile(file, `import { spawn } from 'node:child_process';\n${source}`);
-    return runFile(file, { timeout: 2_000, grace: 300, grep: '', signal: new AbortController().signal });
+    return runFile(file, { timeout: 2_000, grace: 300, grep: '', deadline: 60_000, signal: new AbortController().signal });
   }
   const counts = ({ passed, failed, skipped }: FileReport) => ({ passed, failed, skipped });
 
@@ -77,7 +77,7 @@ describe('the test run: one file', () => {
   it('ends a file when the run is interrupted', async () => {
     const file = join(folder, 'long.test.mjs');
     await writeFile(file, `it('a', () => new Promise(r => setTimeout(r, 60_000))).timeout(0);`);
-    const report = await runFile(file, { timeout: 0, grace: 300, grep: '', signal: AbortSignal.timeout(500) });
+    const report = await runFile(file, { timeout: 0, grace: 300, grep: '', deadline: 60_000, signal: AbortSignal.timeout(500) });
     assert.ok(report.seconds < 10);
     assert.equal(report.failed, 1);
   });

@@ -92,8 +92,10 @@ async function s3cmd(
 
 /** Its settings, keys among them, in a file that only we may read. */
 async function configFile(config: S3Config, folder: string): Promise<string> {
-  if (!/^[\x20-\x7e]*$/.test(config.secretKey))
-    throw new CisternError('STORE_CONFIG', 'using s3cmd: secretKey has characters that its configuration cannot hold');
+  // what begins with $ it takes for the name of a variable
+  for (const field of ['accessKey', 'secretKey'] as const)
+    if (!/^(?!\$)[\x20-\x7e]*$/.test(config[field]))
+      throw new CisternError('STORE_CONFIG', `using s3cmd: ${field} has characters that its configuration cannot hold`);
   const { endpoint, pathStyle } = bucketUrl(config);
   const ca = join(folder, 'ca.pem');
   if (config.ca !== undefined) await writeFile(ca, config.ca, { mode: 0o600 });

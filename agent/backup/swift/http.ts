@@ -9,6 +9,8 @@ import { socketError } from './errors.ts';
 const IDLE_MS = 60_000;
 /** How long a server may take to say that it wants the body; one that does not know the question gets it then (RFC 9110, 10.1.1). */
 const CONTINUE_MS = 2000;
+/** How long a write that the server has whole may take to be answered once nobody wants it any more. */
+const SETTLE_MS = 5000;
 const SLICE = 2 ** 20;
 /** Bodies beyond this are sent once the server says that it takes them: a refusal then costs nothing, and is not lost in a reset. */
 const ASK_FIRST = 2 ** 16;
@@ -77,13 +79,20 @@ export function openWire(ca: string | undefined): Wire {
     },
     [Symbol.dispose]: () => {
       closed = true;
-      for (const request of running) request.destroy();
-      plain.destroy();
-      tls.destroy();
+      for (const request of running) if (!isSent(request)) request.destroy();
+      const cut = (): void => {
+        for (const request of running) request.destroy();
+        plain.destroy();
+        tls.destroy();
+      };
+      // what the server has whole it stores, whether we listen or not: only its answer says that it is there to be removed
+      if ([...running].some(isSent)) setTimeout(cut, SETTLE_MS).unref();
+      else cut();
     },
   };
 }
 
+const isSent = (request: ClientRequest): boolean => request.method !== 'GET' && request.writableFinished && !request.destroyed;
 const isStale = (error: unknown): boolean => (error as { stale?: boolean }).stale === true;
 
 function exchange(request: ClientRequest, ask: Ask, waits: boolean): Promise<Answer> {

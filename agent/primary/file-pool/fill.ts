@@ -1,6 +1,7 @@
 /** Where images for the cache arrive: `tmp/fill-<imageId>/`. What was cut short stays there for the next attempt, for a day. */
-import { lstat, readdir } from 'node:fs/promises';
+import { lstat, mkdir, readdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { newId } from '../../../shared/id.ts';
 import { holdFolder, removeTree, shown } from '../../host/held.ts';
 import { areaPath, checkId, isId, type OpenPool, poolError } from './paths.ts';
 import { makeFolder } from './scratch.ts';
@@ -40,13 +41,26 @@ export async function openFill(pool: OpenPool, imageId: string): Promise<Fill> {
 /** Removes what was left of one image, or of all whose last attempt is a day ago. */
 export async function sweepFills(pool: OpenPool, imageId?: string): Promise<void> {
   const tmp = areaPath(pool, 'tmp');
-  const oldest = Date.now() - KEEP_HOURS * 3600_000;
   try {
-    const names = imageId === undefined ? await readdir(tmp) : [PREFIX + checkId(imageId)];
-    for (const name of names.filter(one => one.startsWith(PREFIX) && isId(one.slice(PREFIX.length))))
+    const found = imageId === undefined ? await readdir(tmp) : [PREFIX + checkId(imageId)];
+    const names = found.filter(one => one.startsWith(PREFIX) && isId(one.slice(PREFIX.length)));
+    if (names.length === 0) return;
+    const oldest = imageId === undefined ? (await clockOf(tmp)) - KEEP_HOURS * 3600_000 : 0;
+    for (const name of names)
       if (imageId !== undefined || (await lastTouched(join(tmp, name))) < oldest) await removeTree(join(tmp, name));
   } catch (error) {
     throw poolError(error, `removing what was left of images in ${pool.root}`);
+  }
+}
+
+/** What time it is for who stamps the files here: an NFS server's clock need not be ours. Its folder has a name that is swept. */
+async function clockOf(folder: string): Promise<number> {
+  const path = join(folder, newId());
+  await mkdir(path);
+  try {
+    return (await lstat(path)).mtimeMs;
+  } finally {
+    await rmdir(path);
   }
 }
 
@@ -59,7 +73,7 @@ async function lastTouched(path: string): Promise<number> {
     return Math.max(...times);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') return Date.now();
+    if (code === 'ENOENT') return Infinity;
     if (code === 'ENOTDIR' || code === 'ELOOP') return 0;
     throw error;
   }

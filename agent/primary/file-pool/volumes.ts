@@ -180,7 +180,7 @@ export async function volumeFile(pool: OpenPool, volumeId: string, layerId: stri
   if (standsOn === undefined) return lost(volumeId, metaPath(folder.path));
   const backing = standsOn && { ...(await holdBase(pool, standsOn, held)), backing: null };
   const owner = held.move();
-  return { path, held: layer.path, format: 'qcow2', backing, [Symbol.dispose]: () => owner.dispose() };
+  return { path, held: layer.path, format: 'qcow2', backing, [Symbol.asyncDispose]: async () => owner.dispose() };
 }
 
 /** The cached image below a volume, held. Whoever can write to the pool must not choose what is read through the volume. */
@@ -204,7 +204,7 @@ export async function resizeVolume(
   size: number,
   signal: AbortSignal,
 ): Promise<{ size: number; allocated: number }> {
-  using held = new DisposableStack();
+  await using held = new AsyncDisposableStack();
   const disk = held.use(await volumeFile(pool, volumeId, layerId));
   const folder = held.use((await holdEntry(entryPath(pool, 'volumes', volumeId))) ?? lost(volumeId, disk.path)).path;
   const meta = (await readMeta(metaPath(folder), VolumeMeta)) ?? lost(volumeId, metaPath(folder));

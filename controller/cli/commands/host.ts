@@ -46,22 +46,31 @@ export function addHostCommands(runtime: Runtime, program: Command): void {
   });
   withWait(
     leaf(runtime, host, {
-      usage: 'add <name> <agent-url>',
-      summary: 'Add a host by the address and the token of its agent',
+      usage: 'add <name> [agent-url]',
+      summary: 'Print the command with which a host joins; or add the agent of this machine by address and token',
       examples: [
-        'host add kvm1 http://10.0.0.11:7071 --agent-token-file kvm1.token',
-        'host add kvm2 http://10.0.0.12:7071 --agent-token-file kvm2.token --cluster east',
+        'host add kvm1',
+        'host add kvm2 https://kvm2.example.org:7071 --cluster east',
+        'host add here http://127.0.0.1:7071 --agent-token-file /var/lib/cistern-agent/token',
       ],
       action: async call => {
-        const { agentTokenFile, cluster } = call.options as { agentTokenFile: string; cluster?: string };
-        const [name, url] = call.args as [string, string];
+        const { agentTokenFile, cluster } = call.options as { agentTokenFile?: string; cluster?: string };
+        const [name, url] = call.args as [string, string | undefined];
+        if (agentTokenFile === undefined) return invite(call, await call.client.inviteHost({ body: { name, url, cluster } }));
+        if (url === undefined) return call.usage('an agent token is of no use without the address of the agent');
         const body = { name, url, token: readAgentToken(agentTokenFile, call.io.env), cluster };
         return runOperation(call, options => call.client.addHost({ body }, options));
       },
     })
-      .requiredOption('--agent-token-file <path>', "file with the agent's token (/var/lib/cistern-agent/token on the host)")
+      .option('--agent-token-file <path>', "file with the agent's token, for one on loopback that does not join")
       .option('--cluster <cluster>', 'made when there is none of that name (default: "default")'),
   );
+  leaf(runtime, host, {
+    usage: 'rejoin <host>',
+    summary: 'Print the command with which a known host joins anew; its older certificates end when it does',
+    examples: ['host rejoin kvm1'],
+    action: async call => invite(call, await call.client.rejoinHost({ params: { ref: call.args[0]! } })),
+  });
   leaf(runtime, host, {
     usage: 'update <host>',
     summary: 'Rename a host, or enable it, disable it or put it into maintenance',
@@ -90,6 +99,14 @@ export function addHostCommands(runtime: Runtime, program: Command): void {
       action: call => runOperation(call, options => call.client.removeHost({ params: { ref: call.args[0]! } }, options)),
     }),
   );
+}
+
+/** Prints the one command for the host. The token goes by a pipe: arguments show in process lists. */
+function invite(call: Call, invited: Awaited<ReturnType<Call['client']['inviteHost']>>): void {
+  const { name, url, token, fingerprint, expiresAt } = invited;
+  const join = `echo ${token} | sudo cistern-agent join ${url} --ca-fingerprint ${fingerprint} --token-file -`;
+  call.out.say(join, { ...invited, command: join });
+  call.out.note(`run this on host ${name} before ${expiresAt}; it works once`);
 }
 
 async function show(call: Call, host: Host): Promise<void> {

@@ -1,10 +1,10 @@
 /** A Ceph cluster as its programs are told of it: by a configuration file and a keyring that only this user can read. */
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { CisternError } from '../../../shared/errors.ts';
-import { run } from '../../host/run.ts';
-import { poolOf, type RbdConfig } from './config.ts';
+import { basename, join } from 'node:path';
+import { CisternError } from '../../shared/errors.ts';
+import { run } from '../host/run.ts';
+import { objectNamespace, poolOf, type CephConfig } from './config.ts';
 import { cephError } from './errors.ts';
 import { fullOr } from './full.ts';
 
@@ -12,11 +12,19 @@ import { fullOr } from './full.ts';
 const MAX_OUTPUT = 32 * 2 ** 20;
 const CALL_SECONDS = 45;
 const PREFIX = 'cistern-rbd-';
+/** Characters of a folder in which sockets may lie: a socket's whole path has 107 (unix(7)). */
+const SOCKET_ROOM = 80;
+/** Where folders of ours may have been left. */
+const PLACES = [tmpdir(), '/tmp'];
 
 export interface Cluster {
-  config: RbdConfig;
+  config: CephConfig;
+  /** The RADOS namespace of small objects. */
+  objects: string;
   /** Holds the configuration, and short-lived files of calls. */
   folder: string;
+  /** A folder for sockets. */
+  sockets: string;
   /** Path of the ceph.conf. */
   conf: string;
   /** For messages: `POOL/NAMESPACE at MONITORS`. */
@@ -28,15 +36,18 @@ export interface Cluster {
   close(): Promise<void>;
 }
 
-export async function openCluster(config: RbdConfig): Promise<Cluster> {
+/** `what` names the RADOS namespace of small objects. */
+export async function openCluster(config: CephConfig, what?: string): Promise<Cluster> {
   await sweep();
-  const folder = await mkdtemp(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  const name = `${PREFIX}${process.pid}-`;
+  const folder = await mkdtemp(join(tmpdir(), name));
+  const sockets = folder.length <= SOCKET_ROOM ? folder : await mkdtemp(join('/tmp', name));
   const closed = new AbortController();
-  const close = (): Promise<void> => {
+  const close = async (): Promise<void> => {
     closed.abort();
-    return rm(folder, { recursive: true, force: true });
+    for (const path of [folder, sockets]) await rm(path, { recursive: true, force: true });
   };
-  const name = `${poolOf(config)} at ${config.monitors}`;
+  const title = `${poolOf(config)} at ${config.monitors}`;
   const conf = join(folder, 'ceph.conf');
   try {
     await writeFile(join(folder, 'keyring'), `[client.${config.user}]\n\tkey = ${config.key}\n`, { mode: 0o600, flag: 'wx' });
@@ -52,7 +63,7 @@ export async function openCluster(config: RbdConfig): Promise<Cluster> {
       .slice(0, 6)
       .join(' ')
       .replaceAll('+', '/'); // names are paths
-    const tried = `${program} ${words} in ${name}`;
+    const tried = `${program} ${words} in ${title}`;
     const all = ['--conf', conf, '--id', user, ...args];
     try {
       return (await run(program, all, { timeoutSeconds: seconds, maxOutput: MAX_OUTPUT, signal: closed.signal })).stdout;
@@ -66,9 +77,11 @@ export async function openCluster(config: RbdConfig): Promise<Cluster> {
   };
   return {
     config,
+    objects: objectNamespace(config, what),
     folder,
+    sockets,
     conf,
-    name,
+    name: title,
     close,
     call: async (program, args, { seconds = CALL_SECONDS } = {}) => {
       try {
@@ -82,7 +95,7 @@ export async function openCluster(config: RbdConfig): Promise<Cluster> {
 }
 
 /** Time-outs in seconds. Without them a cluster that is away is waited for for minutes, and a full one for ever. */
-const configuration = ({ monitors }: RbdConfig, folder: string): string => `[global]
+const configuration = ({ monitors }: CephConfig, folder: string): string => `[global]
 mon_host = ${monitors}
 keyring = ${join(folder, 'keyring')}
 client_mount_timeout = 10
@@ -97,11 +110,16 @@ rbd_cache = false
 
 /** Removes the folders of processes that died: there are keys in them. */
 async function sweep(): Promise<void> {
-  for (const name of await readdir(tmpdir())) {
+  for (const path of await leftIn(PLACES)) {
+    const name = basename(path);
     const pid = name.startsWith(PREFIX) ? Number(name.slice(PREFIX.length).split('-')[0]) : NaN;
-    if (Number.isSafeInteger(pid) && !alive(pid))
-      await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => undefined); // another user's
+    if (Number.isSafeInteger(pid) && !alive(pid)) await rm(path, { recursive: true, force: true }).catch(() => undefined); // another user's
   }
+}
+
+async function leftIn(places: readonly string[]): Promise<string[]> {
+  const found = await Promise.all(places.map(async place => (await readdir(place)).map(name => join(place, name))));
+  return [...new Set(found.flat())];
 }
 
 function alive(pid: number): boolean {

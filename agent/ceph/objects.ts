@@ -2,16 +2,15 @@
 import { randomBytes } from 'node:crypto';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CisternError } from '../../../shared/errors.ts';
+import { CisternError } from '../../shared/errors.ts';
 import type { Cluster } from './cluster.ts';
-import { objectNamespace } from './config.ts';
-import { isCode } from './errors.ts';
+import { isCode, isThere } from './errors.ts';
 
 /** A write of this size is one operation, so the object is there whole or not at all. An OSD takes up to 90 MiB (osd_max_write_size). */
 const ONE_WRITE = 80 * 2 ** 20;
 const REMOVED_AT_ONCE = 100;
 
-const place = (cluster: Cluster): string[] => ['-p', cluster.config.pool, '-N', objectNamespace(cluster.config)];
+const place = (cluster: Cluster): string[] => ['-p', cluster.config.pool, '-N', cluster.objects];
 
 export const listObjects = async (cluster: Cluster): Promise<string[]> =>
   (await cluster.call('rados', [...place(cluster), 'ls'])).split('\n').filter(name => name !== '');
@@ -63,3 +62,14 @@ export async function removeObjects(cluster: Cluster, names: readonly string[]):
 }
 
 const scratch = (cluster: Cluster): string => join(cluster.folder, randomBytes(8).toString('hex'));
+
+/** Makes an empty object; false where it is there already. */
+export async function createObject(cluster: Cluster, name: string): Promise<boolean> {
+  try {
+    await cluster.call('rados', [...place(cluster), 'create', '--', name]);
+    return true;
+  } catch (error) {
+    if (isThere(error)) return false;
+    throw error;
+  }
+}

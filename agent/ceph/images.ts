@@ -1,9 +1,9 @@
 /** RBD images by name, through the rbd program. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { CisternError } from '../../../shared/errors.ts';
+import { CisternError } from '../../shared/errors.ts';
 import type { Cluster } from './cluster.ts';
 import { poolOf } from './config.ts';
-import { isCode } from './errors.ts';
+import { isCode, isThere } from './errors.ts';
 
 /** Images have whole blocks; how many bytes of them are the object's stands in their metadata. */
 const BLOCK = 4096;
@@ -14,7 +14,7 @@ const REMOVE_SECONDS = 3600;
 const WATCHED_MS = 45_000;
 const LOOK_MS = 2000;
 
-const specOf = (cluster: Cluster, image: string): string => `${poolOf(cluster.config)}/${image}`;
+export const specOf = (cluster: Cluster, image: string): string => `${poolOf(cluster.config)}/${image}`;
 
 export async function listImages(cluster: Cluster): Promise<string[]> {
   const names = JSON.parse(await cluster.call('rbd', ['ls', '--format', 'json', '--', poolOf(cluster.config)])) as unknown;
@@ -59,7 +59,7 @@ export async function renameImage(cluster: Cluster, from: string, to: string): P
   try {
     await rename();
   } catch (error) {
-    if (!(error instanceof CisternError) || !/file exists|\(17\)/i.test(error.message)) throw error;
+    if (!isThere(error)) throw error;
     await removeImage(cluster, to);
     await rename();
   }

@@ -5,8 +5,8 @@ import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
-import { CisternError } from '../../../shared/errors.ts';
-import type { RangeEnd } from '../../transfer/ends.ts';
+import { CisternError } from '../../shared/errors.ts';
+import type { RangeEnd } from '../transfer/ends.ts';
 import type { Cluster } from './cluster.ts';
 import { cephError } from './errors.ts';
 import { connectNbd, type Nbd } from './nbd.ts';
@@ -24,6 +24,14 @@ export interface Server {
   end(signal: AbortSignal): Promise<RangeEnd>;
 }
 
+interface Served {
+  image: string;
+  snapshot?: string | undefined;
+  readOnly: boolean;
+  /** For messages. */
+  name: string;
+}
+
 interface Running {
   socket: string;
   /** What it said last. */
@@ -33,7 +41,7 @@ interface Running {
 }
 
 /** `name` is for messages. */
-export function imageServer(cluster: Cluster, image: string, readOnly: boolean, name: string): Server {
+export function imageServer(cluster: Cluster, image: string, readOnly: boolean, name: string, snapshot?: string): Server {
   let running: Promise<Running> | undefined;
   let users = 0;
 
@@ -56,7 +64,7 @@ export function imageServer(cluster: Cluster, image: string, readOnly: boolean, 
     end: async signal => {
       const before = await running?.catch(() => undefined);
       if (before?.ended()) running = undefined; // killed under an earlier attempt
-      const mine = (running ??= startNbd(cluster, image, readOnly, name));
+      const mine = (running ??= startNbd(cluster, { image, snapshot, readOnly, name }));
       users++;
       let left: Promise<void> | undefined;
       const release = (): Promise<void> => {
@@ -95,10 +103,19 @@ async function better(cluster: Cluster, error: CisternError, words: string): Pro
   return new CisternError('STORE_UNREACHABLE', `${error.message}; it said: ${words.trim().slice(-400)}`, { cause: error });
 }
 
-async function startNbd(cluster: Cluster, image: string, readOnly: boolean, name: string): Promise<Running> {
+/** An image behind a socket. Throws STORE_* errors, OBJECT_MISSING, TOOL_MISSING. */
+export async function startNbd(cluster: Cluster, { image, snapshot, readOnly, name }: Served): Promise<Running> {
   const { pool, namespace, user } = cluster.config;
-  const socket = join(cluster.folder, `nbd-${randomBytes(6).toString('hex')}`);
-  const file = { driver: 'rbd', pool, ...(namespace !== undefined && { namespace }), image, conf: cluster.conf, user };
+  const socket = join(cluster.sockets, `nbd-${randomBytes(6).toString('hex')}`);
+  const file = {
+    driver: 'rbd',
+    pool,
+    ...(namespace !== undefined && { namespace }),
+    image,
+    ...(snapshot !== undefined && { snapshot }),
+    conf: cluster.conf,
+    user,
+  };
   const node = `json:${JSON.stringify({ driver: 'raw', file })}`;
   // it ends with its last client, and with this process: a killed agent leaves nothing that holds the image
   const args = ['--pdeathsig', 'TERM', '--', 'qemu-nbd', '--socket', socket, '--shared', String(CLIENTS), '--cache', 'none'];

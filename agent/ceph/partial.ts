@@ -1,6 +1,6 @@
 /** An object that arrives: an RBD image of a name that no object has, and a journal beside it. */
-import { headLine, JOURNAL_LIMIT, type JournalHead, parseJournal, partLine } from '../../transfer/part-journal.ts';
-import type { PartDigest } from '../../transfer/parts.ts';
+import { headLine, JOURNAL_LIMIT, type JournalHead, parseJournal, partLine } from '../transfer/part-journal.ts';
+import type { PartDigest } from '../transfer/parts.ts';
 import type { Cluster } from './cluster.ts';
 import { isCode } from './errors.ts';
 import { makeImage, removeImage, sizeOf } from './images.ts';

@@ -1,4 +1,4 @@
-import { CisternError } from '../../../shared/errors.ts';
+import { CisternError } from '../../shared/errors.ts';
 
 /** A write to a full pool, or to one whose quota is used up, is held until there is room: all that comes back is a time-out. */
 const HELD = /timed out|no answer within|error 5\b/i;

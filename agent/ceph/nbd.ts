@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
-import { EndError } from '../../transfer/end-error.ts';
+import { EndError } from '../transfer/end-error.ts';
 import { incoming } from './incoming.ts';
 
 const MAGIC = 'NBDMAGICIHAVEOPT';

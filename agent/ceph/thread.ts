@@ -1,6 +1,6 @@
 /** Reads and writes one RBD image through qemu-nbd inside a transfer thread, with several requests on the way at once. */
-import type { Moved, RangeReader, RangeWriter } from '../../transfer/ends.ts';
-import { EndError } from '../../transfer/end-error.ts';
+import type { Moved, RangeReader, RangeWriter } from '../transfer/ends.ts';
+import { EndError } from '../transfer/end-error.ts';
 import { connectNbd, type Nbd } from './nbd.ts';
 
 export interface ImageData {

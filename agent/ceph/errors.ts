@@ -1,4 +1,4 @@
-import { CisternError, type ErrorCode } from '../../../shared/errors.ts';
+import { CisternError, type ErrorCode } from '../../shared/errors.ts';
 
 /** Words of rbd, rados, ceph and qemu-nbd that tell why they failed; the first match counts. */
 const WORDS: [RegExp, ErrorCode][] = [
@@ -30,6 +30,9 @@ export function cephError(tried: string, said: string, cause?: unknown): Cistern
   const more = code === 'TOOL_MISSING' ? '; on Debian and Ubuntu it comes with the package qemu-block-extra' : '';
   return new CisternError(code, `${tried}: ${text || 'it ended without a word'}${more}`, { cause });
 }
+
+/** Whether something of that name was there already. */
+export const isThere = (error: unknown): boolean => error instanceof CisternError && /file exists|\(17\)/i.test(error.message);
 
 export const isCode = (error: unknown, code: ErrorCode): error is CisternError =>
   error instanceof CisternError && error.code === code;
