@@ -1,3 +1,3 @@
 import type { Handler } from './handler.ts';
 
-export const scanPool: Handler<'pool.scan'> = async ({ pool }, ctx) => (await ctx.pool(pool)).scan(ctx.signal);
+export const scanPool: Handler<'pool.scan'> = async ({ pool, check }, ctx) => (await ctx.pool(pool)).scan({ check }, ctx.signal);

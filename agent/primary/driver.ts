@@ -33,6 +33,9 @@ export interface ConnectOptions {
 export interface VolumeSpec {
   id: string;
   layerId: string;
+  /** Noted beside it, for a controller that lost its database. */
+  name?: string | undefined;
+  kind?: 'root' | 'data' | undefined;
 }
 
 /** A file or device that qemu-img may open, always with its format said, and what it stands on where it is a layer of a volume. */
@@ -87,8 +90,8 @@ export interface Pool {
   initialized: boolean;
   capacity(): Promise<Capacity>;
   usage(signal: AbortSignal): Promise<CommandOutput<'pool.usage'>>;
-  /** Everything that lies in it, also what nobody knows of. */
-  scan(signal: AbortSignal): Promise<CommandOutput<'pool.scan'>>;
+  /** Everything that lies in it, also what nobody knows of; with `check` also what is wrong inside of volumes that nobody has open. */
+  scan(options: { check: boolean }, signal: AbortSignal): Promise<CommandOutput<'pool.scan'>>;
   /** The cached image, or undefined. CACHE_DAMAGED where only a part of it is there. */
   cached(
     imageId: string,

@@ -53,7 +53,7 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
         await sweepFills(open);
         return usage(open, signal);
       }),
-    scan: signal => standing(open => scan(open, signal)),
+    scan: (options, signal) => standing(open => scan(open, options, signal)),
     cached: (imageId, format) => standing(open => cached(open, imageId, format)),
     verifyImage: (imageId, format, verification) => standing(open => verifyImage(open, imageId, format, verification)),
     cacheSink: image => standing(open => cacheSink(open, image)),

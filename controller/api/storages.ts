@@ -70,7 +70,7 @@ export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
     detachPrimaryStorage: ({ params, body }, context) =>
       startOperation(api, detachPrimaryStorage, { ...params, ...body }, context),
     refreshPrimaryStorage: ({ params }, context) => startOperation(api, refreshPrimaryStorage, params, context),
-    scanPrimaryStorage: ({ params }, context) => startOperation(api, scanPrimaryStorage, params, context),
+    scanPrimaryStorage: ({ params, body }, context) => startOperation(api, scanPrimaryStorage, { ...params, ...body }, context),
     deletePrimaryStorage: ({ params }, context) => startOperation(api, deletePrimaryStorage, params, context),
   };
 }

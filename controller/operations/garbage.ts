@@ -35,6 +35,13 @@ export async function doomedImages(db: Reader, storeId: string): Promise<Set<str
   return new Set(waste.flatMap(one => (one.kind === 'image' && one.storeId === storeId ? one.imageId : [])));
 }
 
+/** Volumes that an operation had to leave in a pool, and that are removed when their host is back. */
+export async function doomedVolumes(db: Reader, storageId: string): Promise<Set<string>> {
+  const rows = await db.selectFrom('garbage').select('waste_json').execute();
+  const waste = rows.map(row => JSON.parse(row.waste_json) as Waste);
+  return new Set(waste.flatMap(one => (one.kind === 'volumes' && one.storageId === storageId ? one.volumeIds : [])));
+}
+
 /** Removes waste, mostly as part of an undo; `label` names the task where one step has several. Where host or storage is away the operation ends all the same, and the waste is swept up later. */
 export async function discard(op: Run, hostId: string, waste: Remains, label = 'remove'): Promise<void> {
   const { services } = op;

@@ -19,7 +19,7 @@ export async function adoptImage(
   id: string,
   manifest: Manifest,
 ): Promise<Difference> {
-  const name = await freeName(trx, id, manifest.name);
+  const name = await freeName(trx, 'images', id, manifest.name);
   const { format, size, digest, createdAt: created_at } = manifest;
   const media = manifest.media ?? 'root';
   const row = { id, name, media, format, status: 'ready', size, virtual_size: manifest.virtualSize, digest, created_at } as const;
@@ -41,10 +41,15 @@ export async function adoptReplica(trx: Trx, storeId: string, imageId: string): 
 }
 
 /** The name that it had, unless another one has it now. */
-async function freeName(trx: Trx, id: string, wanted: string | undefined): Promise<string> {
+export async function freeName(
+  trx: Trx,
+  table: 'images' | 'volumes',
+  id: string,
+  wanted: string | null | undefined,
+): Promise<string> {
   for (const name of [wanted, `adopted-${id.slice(0, 8)}`]) {
-    if (name === undefined || looksLikeId(name)) continue;
-    const query = trx.selectFrom('images').select('id').where('name', '=', name).where('status', '<>', 'deleted');
+    if (name === undefined || name === null || looksLikeId(name)) continue;
+    const query = trx.selectFrom(table).select('id').where('name', '=', name).where('status', '<>', 'deleted');
     if (!(await query.executeTakeFirst())) return name;
   }
   return `adopted-${id}`;

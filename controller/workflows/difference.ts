@@ -1,9 +1,9 @@
 /**
  * What a scan tells: `orphan` lies there without a row, `missing` has a row and does not lie there, `different` is not what its row says, and
- * `adopted` was an orphan until this scan.
+ * `damaged` is wrong in itself. `adopted` was an orphan until this scan; of what is `repaired` the row said something else.
  */
 export interface Difference {
-  what: 'orphan' | 'missing' | 'different' | 'adopted';
+  what: 'orphan' | 'missing' | 'different' | 'damaged' | 'adopted' | 'repaired';
   kind: 'volume' | 'volume in the trash' | 'cached image' | 'image';
   id: string;
   name?: string;

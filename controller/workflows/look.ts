@@ -10,14 +10,17 @@ export type FoundPool = PoolKey & CommandOutput<'pool.scan'>;
 export type FoundStore = { storeId: string } & CommandOutput<'store.scan'>;
 
 /** What lies in each part of a primary storage that a connected host can look at. */
-export async function lookAtPools(op: Run, storageId: string): Promise<FoundPool[]> {
+export async function lookAtPools(op: Run, storageId: string, { check = false, again = '' } = {}): Promise<FoundPool[]> {
   const { db, fleet } = op.services;
   const { shared, name } = await findPrimaryStorage(db.read, storageId);
-  const hosts = await op.step(`find hosts of ${name}`, () => workers(db.read, fleet, storageId));
+  const hosts = await op.step(`find hosts of ${name}${again}`, () => workers(db.read, fleet, storageId));
   const found: FoundPool[] = [];
   for (const hostId of shared ? hosts.slice(0, 1) : hosts) {
-    const label = `look at ${name} on ${(await findHost(db.read, hostId)).name}`;
-    const out = await op.task(label, hostId, 'pool.scan', async () => ({ pool: await poolRef(op.services, storageId) }));
+    const label = `look at ${name} on ${(await findHost(db.read, hostId)).name}${again}`;
+    const out = await op.task(label, hostId, 'pool.scan', async () => ({
+      pool: await poolRef(op.services, storageId),
+      check,
+    }));
     found.push({ storageId, hostId: shared ? '' : hostId, ...out });
   }
   if (found.length === 0) throw new CisternError('NO_HOST', `no connected and enabled host sees primary storage ${name}`);

@@ -10,6 +10,8 @@ import { attach, connectAll, connectedHosts, forget, type HostRef } from './prim
 
 interface AddRequest {
   name: string;
+  /** Of a pool that exists already. */
+  id?: string;
   type: string;
   config: Record<string, unknown>;
   clusters: string[];
@@ -19,6 +21,8 @@ interface AddRequest {
 interface AddPlan {
   storageId: string;
   hosts: HostRef[];
+  /** It exists already, and is not to be made. */
+  exists?: boolean;
   /** What may be shown of the settings. */
   shown?: Record<string, unknown>;
 }
@@ -32,7 +36,9 @@ export const addPrimaryStorage: Workflow<AddRequest, AddPlan> = {
     for (const ref of new Set(request.clusters)) clusters.push(await findCluster(trx, ref));
     const hosts = await connectedHosts(trx, clusters);
     const driver = await driverFacts(trx, 'primary', request.type);
-    const id = newId();
+    const id = request.id ?? newId();
+    const taken = await trx.selectFrom('primary_storages').select('name').where('id', '=', id).executeTakeFirst();
+    if (taken) throw new CisternError('IN_USE', `${id} is the id of primary storage ${taken.name}`);
     await trx
       .insertInto('primary_storages')
       .values({
@@ -51,7 +57,10 @@ export const addPrimaryStorage: Workflow<AddRequest, AddPlan> = {
       .execute();
     for (const cluster of clusters) await attach(trx, id, cluster.id);
     const shown = withoutSecrets(driver, request.config);
-    return { plan: { storageId: id, hosts, shown }, resources: [{ kind: 'primary-storage', id }] };
+    return {
+      plan: { storageId: id, hosts, shown, exists: request.id !== undefined },
+      resources: [{ kind: 'primary-storage', id }],
+    };
   },
   async run(op, plan) {
     op.undo('forget the primary storage', () => op.services.db.write(trx => forget(trx, plan.storageId)));
@@ -59,7 +68,7 @@ export const addPrimaryStorage: Workflow<AddRequest, AddPlan> = {
       const storage = await findPrimaryStorage(op.services.db.read, plan.storageId);
       return { id: storage.id, shared: storage.shared === 1 };
     });
-    const { connected, failed } = await connectAll(op, row, plan.hosts, true);
+    const { connected, failed } = await connectAll(op, row, plan.hosts, plan.exists !== true);
     op.finish({ primaryStorageId: plan.storageId, connected, failed }, async trx => {
       const config_json = JSON.stringify(plan.shown);
       await trx.updateTable('primary_storages').set({ config_json }).where('id', '=', plan.storageId).execute();

@@ -1,7 +1,6 @@
-import { elapsedNow } from '../db/elapsed.ts';
 import type { Trx } from '../db/database.ts';
-import type { Row } from '../db/schema.ts';
 import type { FoundPool } from './look.ts';
+import { setVolume, trashVolume } from './mend-pool.ts';
 
 /** What became of rows in a recovery. */
 export interface Settled {
@@ -25,19 +24,14 @@ export async function settlePool(trx: Trx, pool: FoundPool, settled: Settled): P
     const found = there.get(row.id);
     if (found && row.status !== 'deleted') {
       if (row.status === 'ready' && (found.size ?? row.size) === row.size) continue;
-      await set(trx, row.id, { status: 'ready', size: found.size ?? row.size, allocated: found.allocated });
+      await setVolume(trx, row.id, { status: 'ready', size: found.size ?? row.size, allocated: found.allocated });
       settled.ready++;
     } else if (trash.has(row.id)) {
       if (row.status === 'deleted') continue;
-      // its time in the trash begins anew: when it was deleted is not known any more
-      await trx
-        .updateTable('volumes')
-        .set({ status: 'deleted', deleted_at: new Date().toISOString(), deleted_elapsed: elapsedNow() })
-        .where('id', '=', row.id)
-        .execute();
+      await trashVolume(trx, row.id);
       settled.trashed++;
     } else if (row.status === 'ready' || row.status === 'missing') {
-      if (row.status === 'ready') await set(trx, row.id, { status: 'missing' });
+      if (row.status === 'ready') await setVolume(trx, row.id, { status: 'missing' });
       settled.missing++;
     } else {
       await trx.deleteFrom('volumes').where('id', '=', row.id).execute();
@@ -46,9 +40,6 @@ export async function settlePool(trx: Trx, pool: FoundPool, settled: Settled): P
   }
   await settleCache(trx, pool);
 }
-
-const set = async (trx: Trx, id: string, values: Partial<Pick<Row<'volumes'>, 'status' | 'size' | 'allocated'>>) =>
-  void (await trx.updateTable('volumes').set(values).where('id', '=', id).execute());
 
 async function settleCache(trx: Trx, pool: FoundPool): Promise<void> {
   const at = { primary_storage_id: pool.storageId, host_id: pool.hostId };

@@ -28,6 +28,7 @@ interface Plan {
   fill: boolean;
   image: { id: string; format: 'qcow2' | 'raw'; virtualSize: number; digest: string } | null;
   size: number;
+  volumeKind?: 'root' | 'data';
   volumes: { id: string; layerId: string; name: string }[];
 }
 
@@ -77,7 +78,7 @@ export const createVolumes: Workflow<Request, Plan> = {
       image_id: image?.id ?? null,
       layer_id: volume.layerId,
       format: layout.volume_format,
-      path: layout.volume_path.replace('{volume}', volume.id).replace('{layer}', volume.layerId),
+      path: volumePath(layout, volume.id, volume.layerId),
       size,
       allocated: null,
       created_at,
@@ -95,6 +96,7 @@ export const createVolumes: Workflow<Request, Plan> = {
       fill: image !== undefined && !chosen.cached,
       image: image ? { id: image.id, format: image.format, virtualSize: least, digest: image.digest! } : null,
       size,
+      volumeKind: kind,
       volumes,
     };
     return { plan, resources: volumes.map(volume => ({ kind: 'volume', id: volume.id })) };
@@ -121,7 +123,7 @@ export const createVolumes: Workflow<Request, Plan> = {
     const made = await onSoundImage(op, plan.image?.id ?? null, pool, plan.workerHostId, again =>
       op.task(`create${again}`, plan.workerHostId, 'volume.create', async (): Promise<CommandInput<'volume.create'>> => ({
         pool: await poolRef(services, plan.storageId),
-        volumes: plan.volumes.map(({ id, layerId }) => ({ id, layerId })),
+        volumes: plan.volumes.map(volume => ({ ...volume, kind: plan.volumeKind })),
         size: plan.size,
         backing: plan.image && {
           imageId: plan.image.id,
@@ -149,6 +151,10 @@ export const createVolumes: Workflow<Request, Plan> = {
     });
   },
 };
+
+/** How a volume shows to who runs VMs, in its pool. */
+export const volumePath = (storage: Row<'primary_storages'>, id: string, layerId: string): string =>
+  storage.volume_path.replace('{volume}', id).replace('{layer}', layerId);
 
 async function claimNames(trx: Trx, names: string[]): Promise<void> {
   await claimName(trx, 'volumes', 'volume', names[0]!);

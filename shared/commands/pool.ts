@@ -1,16 +1,20 @@
 import { z } from 'zod';
 import { ReplicaFault } from '../errors.ts';
-import { Bytes, Capacity, Id, Sha256, Time } from '../model.ts';
+import { Bytes, Capacity, Id, Name, Sha256, Time, VolumeKind } from '../model.ts';
 import { command } from './command.ts';
 import { ImageRef, PoolRef } from './refs.ts';
 
 /** A volume as it lies in a pool; what its meta.json tells is null where that is missing or damaged. */
 export const FoundVolume = z.object({
   id: Id,
-  size: Bytes.nullable(),
+  layerId: Id.nullable().default(null),
+  name: Name.nullable().default(null).describe('that it was made with'),
+  kind: VolumeKind.nullable().default(null),
+  size: Bytes.nullable().describe('that a guest sees'),
   allocated: Bytes,
   imageId: Id.nullable().describe('it is a linked clone of'),
   createdAt: Time.nullable(),
+  problem: z.string().nullable().default(null).describe('what is wrong with it: a base that is missing, a broken chain'),
 });
 export type FoundVolume = z.infer<typeof FoundVolume>;
 
@@ -47,7 +51,10 @@ export const poolCommands = [
     kind: 'pool.scan',
     reads: true,
     summary: 'Tells everything that lies in the pool, whatever the controller knows of it',
-    input: z.strictObject({ pool: PoolRef }),
+    input: z.strictObject({
+      pool: PoolRef,
+      check: z.boolean().default(false).describe('also has qemu-img check the tables of every volume that no program has open'),
+    }),
     output: z.object({
       volumes: z.array(FoundVolume),
       trash: z.array(FoundVolume),

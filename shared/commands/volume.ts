@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Bytes, Id, ImageFormat, Sha256 } from '../model.ts';
+import { Bytes, Id, ImageFormat, Name, Sha256, VolumeKind } from '../model.ts';
 import { command } from './command.ts';
 import { Published } from './image.ts';
 import { NewImageRef, PoolRef, StoreRef } from './refs.ts';
@@ -11,7 +11,14 @@ export const volumeCommands = [
     input: z.strictObject({
       pool: PoolRef,
       volumes: z
-        .array(z.strictObject({ id: Id, layerId: Id }))
+        .array(
+          z.strictObject({
+            id: Id,
+            layerId: Id,
+            name: Name.optional().describe('noted in the pool with the kind, for a controller that lost its database'),
+            kind: VolumeKind.optional(),
+          }),
+        )
         .min(1)
         .max(1000),
       size: Bytes.nullable().describe("null: the image's virtual size"),

@@ -48,6 +48,7 @@ export const primaryStorageRoutes = routes({
     summary: 'Add a primary storage and connect the hosts of its clusters to it',
     body: z.strictObject({
       name: Name,
+      id: Id.optional().describe('of a pool that exists already, as its pool.json tells; it is taken as it is'),
       type: z.string().min(1).max(32),
       config: secret(DriverConfig).default({}),
       clusters: z.array(z.string()).min(1).default(['default']).describe('clusters whose hosts use it'),
@@ -112,8 +113,13 @@ export const primaryStorageRoutes = routes({
     path: '/api/v1/primary-storages/:ref/scan',
     tag: 'primary storage',
     role: 'admin',
-    summary: 'List what lies in a primary storage without being known, and what is known and does not lie there',
+    summary: 'List what lies in a primary storage without being known, what is known and does not lie there, and what is wrong',
     params: ref,
+    body: z.strictObject({
+      check: z.boolean().default(false).describe('have qemu-img check every volume that no program has open'),
+      adopt: z.boolean().default(false).describe('take volumes in that are not known, as the notes beside them describe them'),
+      repair: z.boolean().default(false).describe('bring rows in line with what lies there; nothing there is changed'),
+    }),
     starts: true,
     inRecovery: true,
     status: 202,

@@ -219,7 +219,7 @@ describe('primary storage: rbd', function () {
     const [a, b, c] = specs.map(spec => spec.id) as [string, string, string];
     assert.deepEqual(await pool.trash([a, b, newId()], signal), [a, b]);
     assert.deepEqual(await pool.trash([a], signal), [a]);
-    const found = await pool.scan(signal);
+    const found = await pool.scan({ check: true }, signal);
     assert.deepEqual(found.volumes.map(one => [one.id, one.size, one.imageId]), [[c, 8 * MiB, id]]); // prettier-ignore
     assert.deepEqual(found.trash.map(one => one.id).sort(), [a, b].sort());
     assert.deepEqual(await pool.restore([a, c]), [a]);

@@ -229,7 +229,11 @@ describe('cistern: commands', () => {
     ['cancelOperation', ['operation', 'cancel', ids.operation]],
     ['retryOperation', ['operation', 'retry', ids.operation]],
     ['listEvents', ['event', 'list', '--after', '3'], { query: { limit: 1000, after: 3 } }],
-    ['scanPrimaryStorage', ['primary-storage', 'scan', 'fast'], { params: { ref: 'fast' } }],
+    [
+      'scanPrimaryStorage',
+      ['primary-storage', 'scan', 'fast', '--adopt'],
+      { params: { ref: 'fast' }, body: { adopt: true, check: false, repair: false } },
+    ],
     ['scanBackupStorage', ['backup-storage', 'scan', 'vault', '--adopt'], { params: { ref: 'vault' }, body: { adopt: true } }],
     ['validateBackupStorage', ['backup-storage', 'validate', 'vault'], { params: { ref: 'vault' } }],
     ['getController', ['controller', 'show']],

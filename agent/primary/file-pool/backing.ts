@@ -23,11 +23,11 @@ export async function backingOf(folder: string): Promise<Backing | undefined> {
   if (meta !== undefined) return meta.backing;
   const names = (await readdir(folder).catch(() => [])).filter(name => name.endsWith('.qcow2'));
   if (names.length !== 1) return undefined;
-  return inHeader(join(folder, names[0]!)).catch(() => undefined);
+  return baseInHeader(join(folder, names[0]!)).catch(() => undefined);
 }
 
-/** Fields of the header: qcow2 specification, "backing_file_offset" at 8 and "backing_file_size" at 16. */
-async function inHeader(path: string): Promise<Backing | undefined> {
+/** What the header of a layer names; undefined where that is nothing of ours. Fields: qcow2 specification, "backing_file_offset" at 8 and "backing_file_size" at 16. */
+export async function baseInHeader(path: string): Promise<Backing | undefined> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   const { buffer } = await file.read(Buffer.alloc(HEADER), 0, HEADER, 0);
   if (buffer.toString('latin1', 0, 4) !== MAGIC) return undefined;

@@ -71,6 +71,10 @@ async function checkIdentity(pool: PoolRoot): Promise<void> {
   if (seen !== undefined) approved.set(pool, seen);
 }
 
+/** What to do about a pool that another controller made, or this one before it lost its database. */
+export const takeAsIs = (id: string): string =>
+  `Look whether this is the right place. If no other controller works with that pool, it is added as it is by "cistern primary-storage add NAME --id ${id} ...".`;
+
 async function readIdentity(pool: PoolRoot): Promise<void> {
   const found = await readJson(poolFile(pool.root), PoolFile).catch((error: unknown) => {
     if (!(error instanceof CisternError && error.message.includes(' is damaged: '))) throw error;
@@ -86,6 +90,7 @@ async function readIdentity(pool: PoolRoot): Promise<void> {
   throw new CisternError(
     'POOL_IDENTITY',
     `${pool.root} should be the ${pool.type} pool ${pool.id}, but its pool.json says ${found.type} pool ${found.id}`,
+    { action: takeAsIs(found.id) },
   );
 }
 

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { CisternError } from '../../../shared/errors.ts';
-import { Bytes, Id, ImageFormat, Sha256, Time } from '../../../shared/model.ts';
+import { Bytes, Id, ImageFormat, Name, Sha256, Time, VolumeKind } from '../../../shared/model.ts';
 import { shown } from '../../host/held.ts';
 import { foreign, poolError } from './paths.ts';
 
@@ -26,6 +26,9 @@ export const VolumeMeta = z.object({
   version: z.literal(1),
   id: Id,
   layerId: Id,
+  /** That it was made with, for a controller that lost its database. */
+  name: Name.optional(),
+  kind: VolumeKind.optional(),
   size: Bytes,
   backing: z.object({ imageId: Id, format: ImageFormat }).nullable(),
   createdAt: Time,

@@ -37,7 +37,7 @@ export interface NewVolumes {
 /** After so many volumes other work of the process gets a turn, and a cancel is seen. */
 const TURN = 32;
 
-const layerFile = (folder: string, layerId: string): string => join(folder, `${checkId(layerId)}.qcow2`);
+export const layerFile = (folder: string, layerId: string): string => join(folder, `${checkId(layerId)}.qcow2`);
 
 /**
  * Makes all of the volumes or none. They are built in `tmp`, made durable together, then published by one rename each; volumes that
@@ -139,7 +139,7 @@ async function buildVolume(
   { size, backing }: NewVolumes,
   write: WriteLayer,
 ): Promise<string[]> {
-  const meta: VolumeMeta = { version: 1, id: spec.id, layerId: spec.layerId, size, backing, createdAt: new Date().toISOString() };
+  const meta: VolumeMeta = { version: 1, ...spec, size, backing, createdAt: new Date().toISOString() };
   mkdirSync(folder, 0o755);
   using held = holdFolderSync(folder);
   await write(layerFile(held.path, spec.layerId));

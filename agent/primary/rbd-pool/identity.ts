@@ -2,6 +2,7 @@ import { CisternError } from '../../../shared/errors.ts';
 import type { Cluster } from '../../ceph/cluster.ts';
 import { listImages } from '../../ceph/images.ts';
 import { createObject, listObjects, removeObjects } from '../../ceph/objects.ts';
+import { takeAsIs } from '../file-pool/identity.ts';
 import { PoolNote, readNote, writeNote } from './notes.ts';
 
 /** Says which pool this is, so that two controllers do not take one pool for their own. */
@@ -17,7 +18,9 @@ export async function openIdentity(cluster: Cluster, id: string, initialize: boo
   if (found === undefined)
     throw new CisternError('POOL_IDENTITY', `${cluster.name} should be the pool ${id}, but it has no pool.json`);
   if (found.id !== id)
-    throw new CisternError('POOL_IDENTITY', `${cluster.name} should be the pool ${id}, but its pool.json says ${found.id}`);
+    throw new CisternError('POOL_IDENTITY', `${cluster.name} should be the pool ${id}, but its pool.json says ${found.id}`, {
+      action: takeAsIs(found.id),
+    });
   return claimed;
 }
 

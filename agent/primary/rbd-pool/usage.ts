@@ -3,8 +3,10 @@ import type { CommandOutput } from '../../../shared/commands/index.ts';
 import type { FoundVolume } from '../../../shared/commands/pool.ts';
 import type { Capacity } from '../../../shared/model.ts';
 import { capacity as ofCluster } from '../../ceph/capacity.ts';
-import { usedBytes } from '../../ceph/clones.ts';
+import { infoOf, usedBytes } from '../../ceph/clones.ts';
 import type { Cluster } from '../../ceph/cluster.ts';
+import { noted } from '../file-pool/scan.ts';
+import { listObjects } from '../../ceph/objects.ts';
 import { each } from './each.ts';
 import { type Area, idsIn, imageName } from './names.ts';
 import { readNote, VolumeNote } from './notes.ts';
@@ -21,7 +23,9 @@ export async function capacity(cluster: Cluster): Promise<Capacity> {
 
 const entries = async (cluster: Cluster) => {
   const used = await usedBytes(cluster);
-  const names = [...used.keys()];
+  const notes = new Set(await listObjects(cluster));
+  // an image that has its name in the cache and no note yet is just arriving, or was cut short then
+  const names = [...used.keys()].filter(name => notes.has(name) || idsIn('cache', [name]).length === 0);
   return (area: Area) => idsIn(area, names).map(id => ({ id, allocated: used.get(imageName(area, id))! }));
 };
 
@@ -41,9 +45,16 @@ export async function scan(cluster: Cluster): Promise<CommandOutput<'pool.scan'>
   const of = await entries(cluster);
   const volumes = (area: 'volume' | 'trash'): Promise<FoundVolume[]> =>
     each(of(area), async ({ id, allocated }) => {
-      const note = await readNote(cluster, imageName(area, id), VolumeNote).catch(() => undefined);
-      const { size = null, backing = null, createdAt = null } = note ?? {};
-      return { id, size, allocated, imageId: backing?.imageId ?? null, createdAt };
+      const name = imageName(area, id);
+      const [note, info] = await Promise.all([readNote(cluster, name, VolumeNote).catch(() => undefined), infoOf(cluster, name)]);
+      const parent = note?.backing ? imageName('cache', note.backing.imageId) : undefined;
+      const problem =
+        note === undefined
+          ? 'its note is missing or damaged'
+          : info?.parent?.image === parent
+            ? null
+            : `it stands on ${info?.parent?.image ?? 'nothing'}, and by its note on ${parent ?? 'nothing'}`;
+      return { ...noted(id, note), allocated, size: info?.size ?? note?.size ?? null, problem };
     });
   return {
     volumes: await volumes('volume'),

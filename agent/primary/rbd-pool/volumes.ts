@@ -50,10 +50,9 @@ export async function createVolumes(
   return { allocated: (await usedBytes(cluster, names[0])).get(names[0]!) ?? 0 };
 }
 
-const noteOf = ({ id, layerId }: VolumeSpec, { size, backing }: NewVolumes): VolumeNote => ({
+const noteOf = (spec: VolumeSpec, { size, backing }: NewVolumes): VolumeNote => ({
   version: 1,
-  id,
-  layerId,
+  ...spec,
   size,
   backing: backing && { imageId: backing.imageId, format: backing.format },
   createdAt: new Date().toISOString(),

@@ -38,9 +38,15 @@ export function addPrimaryStorageCommands(runtime: Runtime, program: Command): v
           'primary-storage add shared --type nfs --set server=nas1 --set export=/vol/cistern --cluster east --overcommit 3',
         ],
         action: call => {
-          const { type, cluster, overcommit } = call.options as { type: string; cluster?: string[]; overcommit?: number };
+          const { id, type, cluster, overcommit } = call.options as {
+            id?: string;
+            type: string;
+            cluster?: string[];
+            overcommit?: number;
+          };
           const body = {
             name: call.args[0]!,
+            id,
             type,
             config: settingsOf(call.options as { set?: Settings }),
             clusters: cluster,
@@ -49,10 +55,11 @@ export function addPrimaryStorageCommands(runtime: Runtime, program: Command): v
           return runOperation(call, options => call.client.addPrimaryStorage({ body }, options));
         },
       }),
-      'local or nfs',
+      'local, nfs, shared-dir or rbd',
     )
       .option('--cluster <cluster>', 'a cluster whose hosts use it; may be repeated (default: "default")', collect)
-      .option('--overcommit <ratio>', 'how many times the physical size may be provisioned (default: 2)', parseRatio),
+      .option('--overcommit <ratio>', 'how many times the physical size may be provisioned (default: 2)', parseRatio)
+      .option('--id <id>', 'of a pool that exists already, as its pool.json tells; it is taken as it is'),
   );
   leaf(runtime, storage, {
     usage: 'update <primary-storage>',
@@ -137,10 +144,17 @@ function addStarting(runtime: Runtime, storage: Command): void {
   );
   leaf(runtime, storage, {
     usage: 'scan <primary-storage>',
-    summary: 'List what lies there without being known, and what is known and does not lie there',
-    examples: ['primary-storage scan fast'],
-    action: call => runScan(call, options => call.client.scanPrimaryStorage({ params: { ref: call.args[0]! } }, options)),
-  });
+    summary: 'List what lies there without being known, what is known and does not lie there, and what is wrong',
+    examples: ['primary-storage scan fast', 'primary-storage scan fast --check', 'primary-storage scan fast --adopt --repair'],
+    action: call => {
+      const { check, adopt, repair } = call.options as { check?: boolean; adopt?: boolean; repair?: boolean };
+      const input = { params: { ref: call.args[0]! }, body: { check, adopt, repair } };
+      return runScan(call, options => call.client.scanPrimaryStorage(input, options));
+    },
+  })
+    .option('--check', 'have qemu-img check every volume that no program has open')
+    .option('--adopt', 'take volumes in that are not known, as the notes beside them describe them')
+    .option('--repair', 'bring what is known in line with what lies there; nothing there is changed');
   withWait(
     leaf(runtime, storage, {
       usage: 'delete <primary-storage>',
