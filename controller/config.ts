@@ -27,6 +27,12 @@ export const ControllerConfig = z.strictObject({
     .default(120)
     .describe('how long a task waits for a host that went away before its operation fails'),
   trashHours: z.number().min(0).default(24).describe('how long deleted volumes stay in the trash'),
+  physicalWarning: z
+    .number()
+    .min(0.1)
+    .max(1)
+    .default(0.85)
+    .describe('an event says so once so much of a pool is physically used'),
   physicalThreshold: z.number().min(0.1).max(1).default(0.95).describe('no new work once so much of a pool is physically used'),
   cacheHighWatermark: z
     .number()

@@ -86,6 +86,7 @@ export async function startController(config: ControllerConfig, log: Logger): Pr
     fleet,
     recovery,
     authority,
+    cancel: (id, caller) => engine.cancel(id, caller),
     publicUrl,
     secureUrl,
   };

@@ -73,6 +73,12 @@ export function createMetrics(version: string) {
       labelNames: ['status', 'state'],
       registers,
     }),
+    poolLevel: new Gauge({
+      name: 'cistern_controller_primary_storage_level',
+      help: 'How full a primary storage is: 0 it has room, 1 above physicalWarning, 2 above physicalThreshold, where it takes no new work',
+      labelNames: ['primary_storage', 'host'],
+      registers,
+    }),
     poolBytes: new Gauge({
       name: 'cistern_controller_primary_storage_bytes',
       help: 'Book-keeping of primary storages',

@@ -1,3 +1,4 @@
+import type { Caller } from '../shared/http/auth.ts';
 import type { Logger } from '../shared/log.ts';
 import type { ControllerConfig } from './config.ts';
 import type { Authority } from './authority.ts';
@@ -21,6 +22,8 @@ export interface Services {
   metrics: Metrics;
   recovery: Recovery;
   authority: Authority;
+  /** Cancels an operation in the name of another one. */
+  cancel: (id: string, caller: Pick<Caller, 'name' | 'role'>) => Promise<unknown>;
   /** Where agents reach this controller that did not join. */
   publicUrl: () => string;
   /** The same for those that did, and for people on other machines. */

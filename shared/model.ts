@@ -106,9 +106,11 @@ export type Capacity = z.infer<typeof Capacity>;
 export const PoolCapacity = Capacity.extend({
   provisioned: Bytes.describe('virtual size of all volumes'),
   reserved: Bytes.describe('promised to work under way'),
+  volumes: Bytes.describe('what volumes take, as last measured'),
   cache: Bytes.describe('cached images'),
   trash: Bytes.describe('deleted volumes not yet purged'),
   overcommit: z.number().describe('how many times the physical size may be provisioned'),
+  level: z.enum(['ok', 'warn', 'stop']).describe('how full it is, by the thresholds of the controller'),
 }).meta({ id: 'PoolCapacity' });
 export type PoolCapacity = z.infer<typeof PoolCapacity>;
 

@@ -1,6 +1,8 @@
 import type { Services } from '../services.ts';
 import { toPrimaryStorage } from './views.ts';
 
+const LEVELS = ['ok', 'warn', 'stop'];
+
 /** The metrics page: counters as they are, and gauges of the fleet as the database has it now. */
 export async function scrape({ db, metrics, recovery }: Services): Promise<string> {
   const hosts = await db.read.selectFrom('hosts').select(['id', 'name', 'status', 'state']).execute();
@@ -9,6 +11,7 @@ export async function scrape({ db, metrics, recovery }: Services): Promise<strin
   metrics.hosts.reset();
   for (const host of hosts) metrics.hosts.inc({ status: host.status, state: host.state });
   metrics.poolBytes.reset();
+  metrics.poolLevel.reset();
   metrics.poolConnected.reset();
   for (const row of await db.read.selectFrom('primary_storages').selectAll().execute()) {
     const storage = await toPrimaryStorage(db.read, row);
@@ -17,7 +20,8 @@ export async function scrape({ db, metrics, recovery }: Services): Promise<strin
       : storage.hosts.map(part => ({ host: nameOf.get(part.hostId) ?? part.hostId, capacity: part.capacity }));
     for (const { host, capacity } of parts) {
       if (!capacity) continue;
-      for (const kind of ['total', 'available', 'provisioned', 'reserved', 'cache', 'trash'] as const)
+      metrics.poolLevel.set({ primary_storage: storage.name, host }, LEVELS.indexOf(capacity.level));
+      for (const kind of ['total', 'available', 'provisioned', 'reserved', 'volumes', 'cache', 'trash'] as const)
         metrics.poolBytes.set({ primary_storage: storage.name, host, kind }, capacity[kind]);
     }
     for (const host of storage.hosts)

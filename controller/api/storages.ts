@@ -4,6 +4,7 @@ import { addToCache, evictFromCache } from '../workflows/cache.ts';
 import { addPrimaryStorage, refreshPrimaryStorage } from '../workflows/primary-storage.ts';
 import { attachPrimaryStorage, detachPrimaryStorage } from '../workflows/primary-storage-clusters.ts';
 import { deletePrimaryStorage } from '../workflows/primary-storage-delete.ts';
+import { maintainPrimaryStorage } from '../workflows/primary-storage-maintain.ts';
 import { scanPrimaryStorage } from '../workflows/scan.ts';
 import { scanBackupStorage } from '../workflows/store-scan.ts';
 import { validateBackupStorage } from '../workflows/store-validate.ts';
@@ -21,6 +22,7 @@ type PrimaryKeys =
   | 'attachPrimaryStorage'
   | 'detachPrimaryStorage'
   | 'refreshPrimaryStorage'
+  | 'maintainPrimaryStorage'
   | 'scanPrimaryStorage'
   | 'deletePrimaryStorage';
 
@@ -70,6 +72,8 @@ export function primaryStorageHandlers(api: Api): Handlers<PrimaryKeys> {
     detachPrimaryStorage: ({ params, body }, context) =>
       startOperation(api, detachPrimaryStorage, { ...params, ...body }, context),
     refreshPrimaryStorage: ({ params }, context) => startOperation(api, refreshPrimaryStorage, params, context),
+    maintainPrimaryStorage: ({ params, body }, context) =>
+      startOperation(api, maintainPrimaryStorage, { ...params, ...body }, context),
     scanPrimaryStorage: ({ params, body }, context) => startOperation(api, scanPrimaryStorage, { ...params, ...body }, context),
     deletePrimaryStorage: ({ params }, context) => startOperation(api, deletePrimaryStorage, params, context),
   };

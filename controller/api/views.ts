@@ -68,8 +68,10 @@ export async function toPrimaryStorage(db: Reader, row: Row<'primary_storages'>)
           available: a.available + b.available,
           provisioned: a.provisioned + b.provisioned,
           reserved: a.reserved + b.reserved,
+          volumes: a.volumes + b.volumes,
           cache: a.cache + b.cache,
           trash: a.trash + b.trash,
+          level: a.level === 'stop' || b.level === 'ok' ? a.level : b.level,
         }));
   return {
     id: row.id,

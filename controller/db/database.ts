@@ -13,6 +13,7 @@ import { statements as damage } from './migrations/004-damage.ts';
 import { statements as limits } from './migrations/005-limits.ts';
 import { statements as join } from './migrations/006-join.ts';
 import { statements as volumePaths } from './migrations/007-volume-paths.ts';
+import { statements as levels } from './migrations/008-levels.ts';
 import type { Tables } from './schema.ts';
 import { openSqlite, sqliteDialect } from './sqlite.ts';
 
@@ -57,6 +58,7 @@ const MIGRATIONS: Record<string, readonly string[]> = {
   '005-limits': limits,
   '006-join': join,
   '007-volume-paths': volumePaths,
+  '008-levels': levels,
 };
 
 export interface DatabaseOptions {

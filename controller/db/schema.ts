@@ -64,6 +64,7 @@ export interface Tables {
     available: number | null;
     measured_at: string | null;
     measured_elapsed: number | null;
+    level: 'ok' | 'warn' | 'stop';
   };
   backup_storages: {
     id: string;

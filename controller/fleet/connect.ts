@@ -5,6 +5,8 @@ import type { Capacity, Facts } from '../../shared/model.ts';
 import { elapsedNow } from '../db/elapsed.ts';
 import type { Trx } from '../db/database.ts';
 import { findHost, findPrimaryStorage } from '../db/find.ts';
+import { LEVEL_WORDS, levelOf } from '../policy/level.ts';
+import type { Row } from '../db/schema.ts';
 import type { Services } from '../services.ts';
 import { meetAgent } from './meet.ts';
 import { poolRef } from './refs.ts';
@@ -80,7 +82,7 @@ export async function connectPools(services: Services, hostId: string, signal: A
     .innerJoin('primary_storages', 'primary_storages.id', 'pools.primary_storage_id')
     .select('primary_storages.id')
     .where('pools.host_id', '=', hostId)
-    .where('primary_storages.state', '<>', 'disabled')
+    .where('primary_storages.state', '=', 'enabled')
     .execute();
   await Promise.all(rows.map(row => connectPool(services, row.id, hostId, signal)));
 }
@@ -97,7 +99,7 @@ export async function reconnectPools(services: Services, signal: AbortSignal): P
     .select(['primary_storages.id as storage', 'hosts.id as host'])
     .where('hosts.status', '=', 'connected')
     .where('hosts.state', '<>', 'disabled')
-    .where('primary_storages.state', '<>', 'disabled')
+    .where('primary_storages.state', '=', 'enabled')
     .where(e =>
       e.or([
         e('pools.status', '=', 'disconnected'),
@@ -170,14 +172,41 @@ export async function markPool(
     .where('primary_storage_id', '=', storageId)
     .where('host_id', '=', hostId)
     .execute();
-  if (old.status === status) return;
   const storage = await findPrimaryStorage(trx, storageId);
+  if (capacity) await noteLevel(trx, services, storage, hostId, capacity);
+  if (old.status === status) return;
   const host = await findHost(trx, hostId);
   await services.events.append(
     trx,
     `primary-storage.${status}`,
     { kind: 'primary-storage', id: storageId },
     `primary storage ${storage.name} is ${status} on host ${host.name}${reason ? `: ${reason}` : ''}`,
+  );
+}
+
+/** An event where a pool got fuller than a threshold, or has room again. Of a shared one all hosts see the same. */
+async function noteLevel(
+  trx: Trx,
+  { config, events }: Services,
+  storage: Row<'primary_storages'>,
+  hostId: string,
+  capacity: Capacity,
+): Promise<void> {
+  const parts = trx.selectFrom('pools').select(['host_id', 'level']).where('primary_storage_id', '=', storage.id);
+  const old = (await (storage.shared ? parts : parts.where('host_id', '=', hostId)).execute()).map(row => row.level);
+  const worst = (['stop', 'warn', 'ok'] as const).find(level => old.includes(level)) ?? 'ok';
+  const level = levelOf(capacity, worst, config);
+  const rows = trx.updateTable('pools').set({ level }).where('primary_storage_id', '=', storage.id);
+  await (storage.shared ? rows : rows.where('host_id', '=', hostId)).execute();
+  if (level === worst) return;
+  const on = storage.shared ? '' : ` on host ${(await findHost(trx, hostId)).name}`;
+  const used = Math.round((1 - capacity.available / capacity.total) * 100);
+  const words = `primary storage ${storage.name}${on} ${LEVEL_WORDS[level]}: ${used} % are used`;
+  await events.append(
+    trx,
+    `primary-storage.${level === 'ok' ? 'room' : level}`,
+    { kind: 'primary-storage', id: storage.id },
+    words,
   );
 }
 

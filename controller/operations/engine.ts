@@ -26,7 +26,7 @@ export interface Engine {
   /** The operation once it has ended, or as it is after `seconds`. */
   wait(id: string, seconds: number, signal?: AbortSignal): Promise<Operation>;
   /** FORBIDDEN where the caller's role is less than that of who started it. */
-  cancel(id: string, caller: Caller): Promise<Operation>;
+  cancel(id: string, caller: Pick<Caller, 'name' | 'role'>): Promise<Operation>;
   retry(id: string, caller: Caller, options: { idempotencyKey?: string }): Promise<Operation>;
   /** Calls `listener` at changes of an operation's state, step or progress; returns how to stop. */
   watch(id: string, listener: () => void): () => void;
@@ -47,7 +47,7 @@ interface Running {
 const CANCELLED = () => new CisternError('CANCELLED', 'the operation was cancelled');
 
 /** An operation is in the hands of those who could have started it: no operator cancels or repeats what an admin did. */
-function mayChange(row: Row<'operations'>, caller: Caller): void {
+function mayChange(row: Row<'operations'>, caller: Pick<Caller, 'name' | 'role'>): void {
   if (includes(caller.role, row.role)) return;
   throw new CisternError(
     'FORBIDDEN',

@@ -13,15 +13,15 @@ export interface PoolKey {
 export async function lastMeasured(
   db: Reader,
   { storageId, hostId }: PoolKey,
-): Promise<{ total: number; available: number } | undefined> {
+): Promise<{ total: number; available: number; level: Row<'pools'>['level'] } | undefined> {
   let pools = db
     .selectFrom('pools')
-    .select(['total', 'available'])
+    .select(['total', 'available', 'level'])
     .where('primary_storage_id', '=', storageId)
     .where('total', 'is not', null);
   if (hostId !== '') pools = pools.where('host_id', '=', hostId);
   const row = await pools.orderBy('measured_elapsed', 'desc').limit(1).executeTakeFirst();
-  return row && { total: row.total!, available: row.available! };
+  return row && { total: row.total!, available: row.available!, level: row.level };
 }
 
 /**
@@ -59,9 +59,11 @@ export async function poolCapacity(
     available: physical.available,
     provisioned: volumes.reduce((total, row) => total + (row.status === 'deleted' ? 0 : row.size), 0),
     reserved: reserved?.bytes ?? 0,
+    volumes: volumes.reduce((total, row) => total + (row.status === 'deleted' ? 0 : (row.allocated ?? 0)), 0),
     cache: cache?.bytes ?? 0,
     trash: volumes.reduce((total, row) => total + (row.status === 'deleted' ? (row.allocated ?? 0) : 0), 0),
     overcommit: storage.overcommit,
+    level: physical.level,
   };
 }
 

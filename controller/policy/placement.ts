@@ -18,13 +18,15 @@ interface Candidate extends Place {
   near: boolean;
 }
 
-/** The hosts that see a primary storage and may work, least busy first. */
+/** The hosts that see a primary storage and may work, least busy first; none while it is in maintenance. */
 export async function workers(db: Reader, fleet: Fleet, storageId: string): Promise<string[]> {
   const rows = await db
     .selectFrom('pools')
     .innerJoin('hosts', 'hosts.id', 'pools.host_id')
+    .innerJoin('primary_storages', 'primary_storages.id', 'pools.primary_storage_id')
     .select('hosts.id')
     .where('pools.primary_storage_id', '=', storageId)
+    .where('primary_storages.state', '<>', 'maintenance')
     .where('pools.status', '=', 'connected')
     .where('hosts.status', '=', 'connected')
     .where('hosts.state', '=', 'enabled')
@@ -39,6 +41,7 @@ export async function workerFor(db: Reader, fleet: Fleet, pool: PoolKey): Promis
   const host = pool.hostId === '' ? all[0] : all.find(id => id === pool.hostId);
   if (host) return host;
   const storage = await findPrimaryStorage(db, pool.storageId);
+  if (storage.state === 'maintenance') throw new CisternError('WRONG_STATE', `primary storage ${storage.name} is in maintenance`);
   throw new CisternError(
     'NO_HOST',
     pool.hostId === ''

@@ -3,6 +3,7 @@ import { newToken, tokenHash } from '../../shared/http/auth.ts';
 import { newId } from '../../shared/id.ts';
 import { claimName } from '../db/find.ts';
 import type { Trx } from '../db/database.ts';
+import { NEW_POOL } from './primary-storage-hosts.ts';
 import type { Services } from '../services.ts';
 
 export interface NewHost {
@@ -63,11 +64,7 @@ export async function insertHost(trx: Trx, services: Services, host: NewHost): P
       .values({
         primary_storage_id,
         host_id: host.id,
-        status: 'connecting',
-        reason: null,
-        total: null,
-        available: null,
-        measured_at: null,
+        ...NEW_POOL,
       })
       .execute();
   }

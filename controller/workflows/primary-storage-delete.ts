@@ -17,6 +17,14 @@ export const deletePrimaryStorage: Workflow<
   async accept(trx, request, operationId, services) {
     const storage = await findPrimaryStorage(trx, request.ref);
     await claimLock(trx, operationId, `primary-storage/${storage.id}`, `primary storage ${storage.name}`);
+    if (storage.state === 'maintenance')
+      throw new CisternError(
+        'WRONG_STATE',
+        `primary storage ${storage.name} is in maintenance: its cache and its trash cannot be removed`,
+        {
+          action: 'Enable it first. Where the storage is gone for good, disable it: then it is only forgotten.',
+        },
+      );
     await refuseVolumes(trx, 'primary_storage_id', storage.id, `primary storage ${storage.name}`);
     const busy = await trx
       .selectFrom('cache_entries')

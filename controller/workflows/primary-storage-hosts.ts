@@ -7,7 +7,15 @@ import type { Run } from '../operations/workflow.ts';
 
 export type HostRef = Pick<Row<'hosts'>, 'id' | 'name'>;
 
-const NEW_POOL = { status: 'connecting' as const, reason: null, total: null, available: null, measured_at: null };
+/** The view of a host that has not connected yet. */
+export const NEW_POOL = {
+  status: 'connecting' as const,
+  reason: null,
+  total: null,
+  available: null,
+  measured_at: null,
+  level: 'ok' as const,
+};
 
 /** The hosts of clusters that can be asked now; one at least, else NO_HOST. */
 export async function connectedHosts(trx: Trx, clusters: Row<'clusters'>[]): Promise<HostRef[]> {

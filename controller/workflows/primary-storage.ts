@@ -81,6 +81,8 @@ export const refreshPrimaryStorage: Workflow<{ ref: string }, AddPlan> = {
   kind: 'primary-storage.refresh',
   async accept(trx, request) {
     const storage = await findPrimaryStorage(trx, request.ref);
+    if (storage.state === 'maintenance')
+      throw new CisternError('WRONG_STATE', `primary storage ${storage.name} is in maintenance`);
     const hosts = await trx
       .selectFrom('pools')
       .innerJoin('hosts', 'hosts.id', 'pools.host_id')

@@ -10,6 +10,7 @@ import { importImage } from './image-import.ts';
 import { uploadVolume } from './volume-upload.ts';
 import { addPrimaryStorage, refreshPrimaryStorage } from './primary-storage.ts';
 import { attachPrimaryStorage, detachPrimaryStorage } from './primary-storage-clusters.ts';
+import { maintainPrimaryStorage } from './primary-storage-maintain.ts';
 import { deletePrimaryStorage } from './primary-storage-delete.ts';
 import { scanPrimaryStorage } from './scan.ts';
 import { scanBackupStorage } from './store-scan.ts';
@@ -28,6 +29,7 @@ export const WORKFLOWS = [
   attachPrimaryStorage,
   detachPrimaryStorage,
   refreshPrimaryStorage,
+  maintainPrimaryStorage,
   deletePrimaryStorage,
   addBackupStorage,
   refreshBackupStorage,

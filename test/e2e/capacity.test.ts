@@ -45,8 +45,7 @@ describe('capacity and placement', () => {
     const { primaryStorageId } = await api.getVolume({ params: { ref: name } });
     return (await api.getPrimaryStorage({ params: { ref: primaryStorageId } })).name;
   };
-  const update = (ref: string, state: 'enabled' | 'maintenance' | 'disabled') =>
-    api.updatePrimaryStorage({ params: { ref }, body: { state } });
+  const update = (ref: string, state: 'enabled' | 'disabled') => api.updatePrimaryStorage({ params: { ref }, body: { state } });
 
   /** Holds the host still while `work` looks at what has been promised. */
   async function whileHeld<T>(work: () => Promise<T>): Promise<T> {
@@ -141,7 +140,7 @@ describe('capacity and placement', () => {
   });
 
   it('passes over pools that are disabled or in maintenance, and says of each why', async () => {
-    await update('small', 'maintenance');
+    await done(api.maintainPrimaryStorage({ params: { ref: 'small' }, body: {} }, WAIT));
     await done(create({ name: 'elsewhere', size: MiB }));
     assert.equal(await where('elsewhere'), 'large');
     await update('large', 'disabled');
@@ -156,11 +155,15 @@ describe('capacity and placement', () => {
       failsWith('WRONG_STATE', /disabled/),
     );
     for (const name of ['small', 'large']) await update(name, 'enabled');
+    await done(api.refreshPrimaryStorage({ params: { ref: 'small' } }, WAIT));
   });
 
   it('does not take a name for a reason', async () => {
-    await api.updatePrimaryStorage({ params: { ref: 'large' }, body: { name: 'bytes', state: 'maintenance' } });
-    await assert.rejects(create({ name: 'nowhere', size: MiB, primaryStorage: 'bytes' }), failsWith('NO_STORAGE', /maintenance/));
+    await api.updatePrimaryStorage({ params: { ref: 'large' }, body: { name: 'bytes', state: 'disabled' } });
+    await assert.rejects(
+      create({ name: 'nowhere', size: MiB, primaryStorage: 'bytes' }),
+      failsWith('NO_STORAGE', /state disabled/),
+    );
     await api.updatePrimaryStorage({ params: { ref: 'bytes' }, body: { name: 'large', state: 'enabled' } });
   });
 

@@ -234,6 +234,11 @@ describe('cistern: commands', () => {
       ['primary-storage', 'scan', 'fast', '--adopt'],
       { params: { ref: 'fast' }, body: { adopt: true, check: false, repair: false } },
     ],
+    [
+      'maintainPrimaryStorage',
+      ['primary-storage', 'maintain', 'fast', '--cancel', '--deadline', '60'],
+      { params: { ref: 'fast' }, body: { cancel: true, deadlineSeconds: 60 } },
+    ],
     ['scanBackupStorage', ['backup-storage', 'scan', 'vault', '--adopt'], { params: { ref: 'vault' }, body: { adopt: true } }],
     ['validateBackupStorage', ['backup-storage', 'validate', 'vault'], { params: { ref: 'vault' } }],
     ['getController', ['controller', 'show']],

@@ -108,6 +108,7 @@ export async function startTestController(replace: Partial<Handlers> = {}): Prom
     healthz: () => ({ status: 'ok' as const, version: '9.9.9' }),
     getController: () => ({ version: '9.9.9', recovery: null }),
     resumeController: () => operation(),
+    maintainPrimaryStorage: () => operation(),
     scanPrimaryStorage: () => operation(),
     scanBackupStorage: () => operation(),
     validateBackupStorage: () =>

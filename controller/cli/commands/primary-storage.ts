@@ -6,7 +6,7 @@ import { listFor, type NameOf, namesOf, withLimit } from '../lists.ts';
 import { runOperation, withWait } from '../operation.ts';
 import type { Settings } from '../settings.ts';
 import type { Column } from '../table.ts';
-import { formatBytes, parseRatio } from '../units.ts';
+import { formatBytes, parseCount, parseRatio } from '../units.ts';
 import { capacityPairs, collect, configPairs, describeCapacity, settingsOf, usedShare, withSettings } from './storage-options.ts';
 import { runScan } from './scan.ts';
 
@@ -63,10 +63,14 @@ export function addPrimaryStorageCommands(runtime: Runtime, program: Command): v
   );
   leaf(runtime, storage, {
     usage: 'update <primary-storage>',
-    summary: 'Rename a primary storage, change its state or its over-commit ratio',
-    examples: ['primary-storage update fast --state maintenance', 'primary-storage update fast --overcommit 1.5'],
+    summary: 'Rename a primary storage, enable or disable it, or change its over-commit ratio',
+    examples: ['primary-storage update fast --state enabled', 'primary-storage update fast --overcommit 1.5'],
     action: async call => {
-      const { name, state, overcommit } = call.options as { name?: string; state?: State; overcommit?: number };
+      const { name, state, overcommit } = call.options as {
+        name?: string;
+        state?: 'enabled' | 'disabled';
+        overcommit?: number;
+      };
       if (name === undefined && state === undefined && overcommit === undefined)
         call.usage('nothing to change: give --name, --state or --overcommit');
       await show(
@@ -76,7 +80,9 @@ export function addPrimaryStorageCommands(runtime: Runtime, program: Command): v
     },
   })
     .option('--name <name>', 'the new name')
-    .addOption(new Option('--state <state>', 'enabled, maintenance or disabled').choices(State.options))
+    .addOption(
+      new Option('--state <state>', 'enabled (which also ends a maintenance) or disabled').choices(['enabled', 'disabled']),
+    )
     .option('--overcommit <ratio>', 'how many times the physical size may be provisioned', parseRatio);
   addStarting(runtime, storage);
 }
@@ -141,6 +147,20 @@ function addStarting(runtime: Runtime, storage: Command): void {
       action: call =>
         runOperation(call, options => call.client.refreshPrimaryStorage({ params: { ref: call.args[0]! } }, options)),
     }),
+  );
+  withWait(
+    leaf(runtime, storage, {
+      usage: 'maintain <primary-storage>',
+      summary: 'Put it into maintenance: no new work, what runs ends or is cancelled, and the hosts unmount it',
+      examples: ['primary-storage maintain shared', 'primary-storage maintain shared --cancel'],
+      action: call => {
+        const { cancel, deadline } = call.options as { cancel?: boolean; deadline?: number };
+        const input = { params: { ref: call.args[0]! }, body: { cancel, deadlineSeconds: deadline } };
+        return runOperation(call, options => call.client.maintainPrimaryStorage(input, options));
+      },
+    })
+      .option('--cancel', 'cancel what runs instead of waiting for it')
+      .option('--deadline <seconds>', 'past this it stays as it was (default: 3600)', parseCount(1, 86_400)),
   );
   leaf(runtime, storage, {
     usage: 'scan <primary-storage>',

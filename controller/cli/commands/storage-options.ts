@@ -38,7 +38,10 @@ export const usedShare = (capacity: Capacity | null): string =>
 
 /** The book-keeping of a pool as pairs. */
 export const capacityPairs = (capacity: PoolCapacity | null): [string, string | undefined][] => [
-  ['capacity', describeCapacity(capacity)],
+  [
+    'capacity',
+    `${describeCapacity(capacity)}${{ ok: '', warn: ' (getting full)', stop: ' (full: no new work)' }[capacity?.level ?? 'ok']}`,
+  ],
   [
     'provisioned',
     capacity
@@ -46,6 +49,7 @@ export const capacityPairs = (capacity: PoolCapacity | null): [string, string | 
       : undefined,
   ],
   ['reserved', capacity ? formatBytes(capacity.reserved) : undefined],
+  ['volumes', capacity ? formatBytes(capacity.volumes) : undefined],
   ['image cache', capacity ? formatBytes(capacity.cache) : undefined],
   ['trash', capacity ? formatBytes(capacity.trash) : undefined],
 ];
