@@ -4,6 +4,7 @@ import { isCode, isThere } from './errors.ts';
 import { specOf } from './images.ts';
 
 export interface ImageInfo {
+  modify_timestamp?: string;
   size: number;
   /** The image that it is a clone of. */
   parent?: { image: string; snapshot: string };

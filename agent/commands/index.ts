@@ -14,6 +14,7 @@ import { measurePool } from './pool-usage.ts';
 import { connectStore } from './store-connect.ts';
 import { scanStore } from './store-scan.ts';
 import { validateStore } from './store-validate.ts';
+import { copyVolume } from './volume-copy.ts';
 import { createVolumes } from './volume-create.ts';
 import { deleteVolumes } from './volume-delete.ts';
 import { inspectVolume } from './volume-inspect.ts';
@@ -43,5 +44,6 @@ export const handlers: Handlers = {
   'volume.delete': deleteVolumes,
   'volume.restore': restoreVolumes,
   'volume.inspect': inspectVolume,
+  'volume.copy': copyVolume,
   'volume.upload': uploadVolume,
 };

@@ -52,6 +52,9 @@ function hold(fd: number, path: string | Buffer, end: '/.' | ''): Held {
   };
 }
 
+/** Whether a path leads to something held itself: through a link in /proc, which alone may be followed. */
+export const isHeld = (path: string): boolean => /^\/proc\/self\/fd\/\d+$/.test(path);
+
 /** `text` with the paths of what is or was held as they were when it was opened: for messages. */
 export const shown = (text: string): string => text.replace(HANDLE, (whole, fd: string) => known.get(Number(fd))?.name ?? whole);
 

@@ -24,6 +24,8 @@ export interface ConvertOptions {
   /** Absolute path of a file that is not there yet. */
   target: string;
   targetFormat: ImageFormat;
+  /** The target is a volume's layer: see `volumeOptions`. */
+  volume?: boolean;
   /** Compresses the clusters of a qcow2 target: zstd where qemu can, else zlib. */
   compress?: boolean;
   /** Requests in flight, 1 to 16. Without it qemu's own 8, or 16 where it compresses (each takes a thread then). */
@@ -51,6 +53,7 @@ export async function convert(options: ConvertOptions): Promise<void> {
   if (coroutines !== undefined) args.push('-m', String(coroutines));
   // Out-of-order writes are a third faster when compressing; without, they only scatter the target.
   if (compress) args.push('-c', '-W', ...(supportsZstd(await version(signal)) ? ['-o', 'compression_type=zstd'] : []));
+  if (options.volume) args.push(...(await volumeOptions({ signal })));
   const bytes = Math.max((await stat(source.held ?? source.path).catch(rethrow(source.path))).size, options.virtualSize ?? 0);
   // 4 MiB of disk a second is slower than any host that is of use; a disk made to waste time gets no more than that.
   const seconds = 300 + Math.ceil(bytes / (4 * 2 ** 20));
@@ -63,6 +66,22 @@ export async function convert(options: ConvertOptions): Promise<void> {
       ...(progress === undefined ? {} : { onStdout: percentages(done => progress(done, 100)) }),
     });
     await fsync(target);
+  });
+}
+
+/** Copies a disk into one that is there, empty and as large, behind the socket of an NBD server. Throws as `convert` does. */
+export async function convertInto(
+  source: QemuDisk,
+  target: QemuDisk & { nbd: true },
+  options: Pick<ConvertOptions, 'signal' | 'progress'> & { virtualSize: number },
+): Promise<void> {
+  const { signal, progress, virtualSize } = options;
+  const args = ['convert', '-p', '-n', '--target-is-zero', '-W', '-O', target.format, '--', diskName(source), diskName(target)];
+  await qemuImg(args, `${target.path} (from ${source.path})`, {
+    cage: { reads: [...filesOf(source), ...filesOf(target)], own: true },
+    signal,
+    timeoutSeconds: 300 + Math.ceil(virtualSize / (4 * 2 ** 20)),
+    ...(progress && { onStdout: percentages(done => progress(done, 100)) }),
   });
 }
 

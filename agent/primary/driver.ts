@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type { CommandOutput } from '../../shared/commands/index.ts';
+import type { TransferSummary } from '../../shared/commands/refs.ts';
 import type { Capacity, ImageFormat } from '../../shared/model.ts';
 import type { Sink } from '../transfer/ends.ts';
 import type { PartDigest } from '../transfer/parts.ts';
@@ -73,6 +74,20 @@ export interface Verification {
   progress?: (done: number, total: number) => void;
 }
 
+export interface CopyOptions {
+  signal: AbortSignal;
+  streams: number;
+  stallSeconds: number;
+  progress: (stage: string, done: number, total: number | null, unit?: 'bytes' | 'percent') => void;
+}
+
+/** Bytes that a guest sees of a copy, and that it takes; how they went, null where qemu-img moved them. */
+export interface Copied {
+  size: number;
+  allocated: number;
+  transfer: TransferSummary | null;
+}
+
 /** The cached image that volumes are to stand on; `digest` as it was published. */
 export interface Backing {
   imageId: string;
@@ -121,6 +136,13 @@ export interface Pool {
    * runs on it. VOLUME_MISSING where it is not, IMAGE_DATA_FILE where its header names a file for its data.
    */
   volumeFile(volumeId: string, layerId: string): Promise<OpenDisk>;
+  /** Another one once somebody has written to the volume. VOLUME_MISSING. */
+  version(volumeId: string, layerId: string): Promise<string>;
+  /**
+   * A volume with the bytes of another disk, read back before it shows; it stands on a cached image where that is told, and alone else. Whatever
+   * an earlier attempt left in its place goes.
+   */
+  copyVolume(volume: VolumeSpec, source: OpenDisk, backing: Backing | null, options: CopyOptions): Promise<Copied>;
   /** CACHE_DAMAGED where the image that a volume stands on is. */
   verifyBase(volumeId: string, signal: AbortSignal): Promise<void>;
   /** Grows a volume. VOLUME_IN_USE while a program has it open; less than it has is BAD_REQUEST, the same again is no error. */
@@ -134,7 +156,7 @@ export interface Pool {
   trash(volumeIds: string[], signal: AbortSignal): Promise<string[]>;
   /** Brings volumes back from the trash; returns those that it brought. One that stands in its place already is left alone. */
   restore(volumeIds: string[]): Promise<string[]>;
-  /** Removes these from the trash at once. */
+  /** Removes these from the trash at once, and what copies of them left that were cut short. */
   discard(volumeIds: string[]): Promise<void>;
   purge(volumeIds: string[], before: Date | null, signal: AbortSignal): Promise<{ removed: string[]; freed: number }>;
   /** Removes what dead tasks of this host left. */

@@ -5,6 +5,7 @@ import { removeTree } from '../host/held.ts';
 import type { Pool } from './driver.ts';
 import { cached, cacheFile, evict } from './file-pool/cache.ts';
 import { cacheSink } from './file-pool/cache-sink.ts';
+import { copyVolume, version } from './file-pool/copy.ts';
 import { sweepFills } from './file-pool/fill.ts';
 import { capacity, disown, openPool, openRoot } from './file-pool/identity.ts';
 import { AREAS, areaPath, type OpenPool, poolError } from './file-pool/paths.ts';
@@ -64,9 +65,15 @@ export async function openFilePool(options: FilePoolOptions): Promise<Pool> {
     volumeFile: (volumeId, layerId) => standing(open => volumeFile(open, volumeId, layerId)),
     verifyBase: (volumeId, signal) => standing(open => verifyBase(open, volumeId, signal)),
     resizeVolume: (volumeId, layerId, size, signal) => standing(open => resizeVolume(open, volumeId, layerId, size, signal)),
+    version: (volumeId, layerId) => standing(open => version(open, volumeId, layerId)),
+    copyVolume: (volume, source, backing, options) => standing(open => copyVolume(open, volume, source, backing, options)),
     trash: (volumeIds, signal) => standing(open => trash(open, volumeIds, signal)),
     restore: volumeIds => standing(open => restore(open, volumeIds)),
-    discard: volumeIds => standing(open => discardTrash(open, volumeIds)),
+    discard: volumeIds =>
+      standing(async open => {
+        await discardTrash(open, volumeIds);
+        await sweepFills(open, volumeIds);
+      }),
     purge: (volumeIds, before, signal) => standing(open => purge(open, volumeIds, before, signal)),
     sweep: taskIds => standing(open => sweep(open, taskIds)),
     ...(shared ? {} : { sweepAll: () => standing(sweepAll) }),

@@ -5,6 +5,8 @@ import { listObjects, removeObjects } from '../ceph/objects.ts';
 import type { Pool } from './driver.ts';
 import { cached, evict, removeFill, titleOf, verifyImage } from './rbd-pool/cache.ts';
 import { cacheSink } from './rbd-pool/cache-sink.ts';
+import { copyVolume, version } from './rbd-pool/copy.ts';
+import { each } from './rbd-pool/each.ts';
 import { inPool } from './rbd-pool/errors.ts';
 import { disown } from './rbd-pool/identity.ts';
 import { idsIn, imageName } from './rbd-pool/names.ts';
@@ -29,9 +31,15 @@ export const openRbdPool = (cluster: Cluster, initialized: boolean): Pool => ({
   // a clone shows the blocks of a snapshot, which nobody writes to
   verifyBase: () => Promise.resolve(),
   resizeVolume: (volumeId, layerId, size) => inPool(() => resizeVolume(cluster, volumeId, layerId, size)),
+  version: (volumeId, layerId) => inPool(() => version(cluster, volumeId, layerId)),
+  copyVolume: (volume, source, backing, options) => inPool(() => copyVolume(cluster, volume, source, backing, options)),
   trash: volumeIds => inPool(() => trash(cluster, volumeIds)),
   restore: volumeIds => inPool(() => restore(cluster, volumeIds)),
-  discard: volumeIds => inPool(() => discard(cluster, volumeIds)),
+  discard: volumeIds =>
+    inPool(async () => {
+      await discard(cluster, volumeIds);
+      await each(volumeIds, id => removeFill(cluster, id));
+    }),
   purge: (volumeIds, before, signal) => inPool(() => purge(cluster, volumeIds, before, signal)),
   // work is done under its final names, and taken back or gone on with by who asked for it
   sweep: () => Promise.resolve(),

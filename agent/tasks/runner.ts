@@ -5,7 +5,7 @@ import { CisternError, toProblem } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log.ts';
 import { isFinal, type Paces, type TaskReport } from '../../shared/task.ts';
 import type { AgentConfig } from '../config.ts';
-import { HOST_WORKER, type TaskInput, type TaskResult } from '../worker/protocol.ts';
+import { workerOf, type TaskInput, type TaskResult } from '../worker/protocol.ts';
 import { createWorkers } from '../worker/workers.ts';
 import { createInputs, uploadOf } from './inputs.ts';
 import { interrupted, type Outcome, type Registry, reportOf, type Task } from './registry.ts';
@@ -59,7 +59,7 @@ export function createRunner({ config, spoolDir, registry, log }: RunnerOptions)
   function dispatch(task: Task, command: CommandMessage): void {
     const upload = uploadOf(command);
     const run = (input?: TaskInput): void =>
-      workers.run(task.poolId ?? HOST_WORKER, { id: task.id, command, paces: task.paces, ...(input && { input }) });
+      workers.run(workerOf(command), { id: task.id, command, paces: task.paces, ...(input && { input }) });
     if (!upload) return run();
     inputs.expect({
       id: task.id,

@@ -1,7 +1,8 @@
 /** Local files as ends of a transfer. Links are not followed in the last segment; the caller vouches for the folders. */
 import { constants } from 'node:fs';
-import { lstat, open, rename, rm } from 'node:fs/promises';
+import { lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { isHeld } from '../host/held.ts';
 import { CisternError } from '../../shared/errors.ts';
 import type { RangeEnd, Sink, Source } from './ends.ts';
 import type { FileCodes } from './file-code.ts';
@@ -17,11 +18,11 @@ export async function fileSource(
   options: { name?: string; codes?: FileCodes; direct?: boolean } = {},
 ): Promise<Source> {
   const name = options.name ?? path;
-  const stat = await lstat(path).catch((error: unknown) => {
+  const seen = await (isHeld(path) ? stat : lstat)(path).catch((error: unknown) => {
     throw fileError(error, `opening ${name}`, options.codes);
   });
-  if (!stat.isFile()) throw new CisternError(options.codes?.missing ?? 'IO_ERROR', `opening ${name}: it is not a regular file`);
-  return { name, size: stat.size, file: path, ranges: () => Promise.resolve(fileEnd(path, options.codes, options.direct)) };
+  if (!seen.isFile()) throw new CisternError(options.codes?.missing ?? 'IO_ERROR', `opening ${name}: it is not a regular file`);
+  return { name, size: seen.size, file: path, ranges: () => Promise.resolve(fileEnd(path, options.codes, options.direct)) };
 }
 
 /**

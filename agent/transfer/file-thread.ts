@@ -1,4 +1,5 @@
 /** Reads and writes a local file inside a transfer thread. */
+import { isHeld } from '../host/held.ts';
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import type { Moved, RangeReader, RangeWriter } from './ends.ts';
 import { EndError } from './end-error.ts';
@@ -85,7 +86,7 @@ export function openWriter(data: unknown, moved: Moved): RangeWriter {
 
 /** Opens a regular file. What was put in its place is refused: a link is not followed, and a pipe not waited for. */
 function openFile(path: string, how: number): number {
-  const fd = openSync(path, how | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const fd = openSync(path, how | (isHeld(path) ? 0 : constants.O_NOFOLLOW) | constants.O_NONBLOCK);
   if (fstatSync(fd).isFile()) return fd;
   closeSync(fd);
   throw new Error('it is not a regular file');

@@ -36,6 +36,7 @@ const HEAVY: ReadonlySet<CommandKind> = new Set<CommandKind>([
   'cache.verify',
   'image.verify',
   'image.copy',
+  'volume.copy',
   'volume.upload',
 ]);
 const HEAVY_AT_ONCE = 4;
@@ -59,12 +60,15 @@ export function createExecutor({
   const light = createLimiter(LIGHT_AT_ONCE);
   let leavings = [...sweep];
   let fresh = true;
+  /** The pool of this worker, if any. */
+  let mine: string | null = null;
   mkdirSync(spoolDir, { recursive: true, mode: 0o700 });
 
   const pools = createPools({
     mountDir: config.mountDir,
     find: async ref => (await import('../commands/pool-driver.ts')).poolDriver(ref),
-    async opened(pool) {
+    async opened(pool, id) {
+      if (id !== mine) return; // another worker may be at work in it
       const everything = fresh && pool.sweepAll !== undefined;
       fresh = false;
       if (leavings.length === 0 && !everything) return;
@@ -109,6 +113,7 @@ export function createExecutor({
     const { command, signal } = execution;
     const meter = createMeter(execution.progress);
     const poolId = poolOf(command);
+    mine ??= poolId;
     const mounts = command.kind === 'pool.connect' || command.kind === 'pool.disconnect';
     if (mounts && poolId) pools.forget(poolId);
     try {

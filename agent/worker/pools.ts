@@ -17,7 +17,7 @@ export interface PoolsOptions {
   /** The driver of a pool, and the pool with its configuration checked. */
   find(ref: PoolRef): Promise<{ driver: PrimaryDriver; pool: { id: string; config: unknown } }>;
   /** Called with a pool that was just opened, before any task gets it. */
-  opened(pool: Pool): Promise<void>;
+  opened(pool: Pool, id: string): Promise<void>;
 }
 
 /**
@@ -30,7 +30,7 @@ export function createPools({ mountDir, find, opened }: PoolsOptions) {
   async function connect(ref: PoolRef, signal: AbortSignal): Promise<Pool> {
     const { driver, pool: checked } = await find(ref);
     const pool = await driver.connect(checked, { initialize: false, signal, mountDir });
-    await opened(pool);
+    await opened(pool, ref.id);
     return pool;
   }
 

@@ -43,7 +43,11 @@ export type FromWorker =
 /** Key of the worker for commands that touch no pool. */
 export const HOST_WORKER = 'host';
 
-/** The pool that a command works on; null for work that touches none. */
+/** Key of the worker for a command: copies out of a pool have one of their own, so that a pool that hangs holds up no other one. */
+export const workerOf = (command: CommandMessage): string =>
+  command.kind === 'volume.copy' ? `copies of ${command.input.from.id}` : (poolOf(command) ?? HOST_WORKER);
+
+/** The pool that a command works on alone; null for work that touches none. */
 export function poolOf(command: CommandMessage): string | null {
   const input: object = command.input;
   return 'pool' in input ? (input.pool as { id: string }).id : null;

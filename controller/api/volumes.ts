@@ -1,5 +1,6 @@
 import { CisternError } from '../../shared/errors.ts';
 import { claimName, findHost, findImage, findPrimaryStorage, findVolume } from '../db/find.ts';
+import { migrateVolume } from '../workflows/volume-migrate.ts';
 import { uploadVolume } from '../workflows/volume-upload.ts';
 import { createVolumes } from '../workflows/volume-create.ts';
 import { deleteVolumes, resizeVolume } from '../workflows/volume.ts';
@@ -13,6 +14,7 @@ type Keys =
   | 'createVolumes'
   | 'updateVolume'
   | 'resizeVolume'
+  | 'migrateVolume'
   | 'uploadVolume'
   | 'deleteVolume'
   | 'deleteVolumes';
@@ -42,6 +44,7 @@ export function volumeHandlers(api: Api): Handlers<Keys> {
         return toVolume({ ...volume, name: body.name });
       }),
     resizeVolume: ({ params, body }, context) => startOperation(api, resizeVolume, { ...params, ...body }, context),
+    migrateVolume: ({ params, body }, context) => startOperation(api, migrateVolume, { ...params, ...body }, context),
     uploadVolume: ({ params, body }, context) => startOperation(api, uploadVolume, { ...params, ...body }, context),
     deleteVolume: ({ params }, context) => startOperation(api, deleteVolumes, { volumes: [params.ref] }, context),
     deleteVolumes: ({ body }, context) => startOperation(api, deleteVolumes, body, context),

@@ -1,7 +1,7 @@
 import { newId } from '../../shared/id.ts';
 import type { CommandMessage } from '../../shared/commands/index.ts';
 import { CisternError } from '../../shared/errors.ts';
-import type { Reader } from '../db/database.ts';
+import type { Reader, Trx } from '../db/database.ts';
 import { findPrimaryStorage } from '../db/find.ts';
 import { anyHost, workerFor } from '../policy/placement.ts';
 import type { Services } from '../services.ts';
@@ -23,9 +23,13 @@ const toCommand = async (services: Services, waste: Remains): Promise<CommandMes
       };
 
 /** Notes what is to be removed or seen to later. */
-export async function leaveBehind(services: Services, hostId: string, waste: Waste): Promise<void> {
+export const leaveBehind = (services: Services, hostId: string, waste: Waste): Promise<void> =>
+  services.db.write(trx => noteWaste(trx, hostId, waste));
+
+/** The same, as a part of something else. */
+export async function noteWaste(trx: Trx, hostId: string, waste: Waste): Promise<void> {
   const row = { id: newId(), host_id: hostId, waste_json: JSON.stringify(waste), at: new Date().toISOString() };
-  await services.db.write(trx => trx.insertInto('garbage').values(row).execute());
+  await trx.insertInto('garbage').values(row).execute();
 }
 
 /** Images that an operation had to leave on a backup storage, and that are removed when their host is back. */

@@ -27,11 +27,13 @@ export async function comparePool(trx: Reader, pool: FoundPool): Promise<Found[]
   const known = new Map(rows.map(row => [row.id, row]));
   const doomed = await doomedVolumes(trx, pool.storageId);
   const images = new Set((await trx.selectFrom('images').select('id').execute()).map(image => image.id));
+  const others = await trx.selectFrom('volumes').select('id').where('primary_storage_id', '<>', pool.storageId).execute();
+  const elsewhere = new Set(others.map(row => row.id));
   const lies = new Set([...pool.volumes, ...pool.trash].map(found => found.id));
   const on = pool.hostId === '' ? {} : { hostId: pool.hostId };
   const differences = [
-    ...pool.volumes.flatMap(found => compareVolume(found, known.get(found.id), { ...at, images, doomed })),
-    ...pool.trash.flatMap(found => compareTrash(found, known.get(found.id), { ...at, images, doomed })),
+    ...pool.volumes.flatMap(found => compareVolume(found, known.get(found.id), { ...at, images, doomed, elsewhere })),
+    ...pool.trash.flatMap(found => compareTrash(found, known.get(found.id), { ...at, images, doomed, elsewhere })),
     ...rows.filter(row => SETTLED.includes(row.status) && !lies.has(row.id)).map(missingVolume),
     ...(await compareCache(trx, pool, images)),
   ];
@@ -43,6 +45,8 @@ interface Context {
   host_id: string;
   images: Set<string>;
   doomed: Set<string>;
+  /** Volumes of other primary storages. */
+  elsewhere: Set<string>;
 }
 
 const mend = (
@@ -85,6 +89,8 @@ function orphan(kind: 'volume' | 'volume in the trash', found: FoundVolume, cont
   const { id, name, size, createdAt, imageId, problem } = found;
   const about = { what: 'orphan', kind, id, ...(name !== null && { name }), size, createdAt } as const;
   if (context.doomed.has(id)) return { ...about, note: 'is to be removed' };
+  if (context.elsewhere.has(id))
+    return { ...about, note: 'a volume of this id is on another primary storage: it is just moving, or was moved' };
   if (problem !== null) return { ...about, note: problem };
   if (imageId !== null && !context.images.has(imageId))
     return { ...about, note: `it stands on image ${imageId}, which is not known: adopt that one first` };

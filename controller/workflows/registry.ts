@@ -7,6 +7,7 @@ import { resumeController } from './controller-resume.ts';
 import { deleteReplica } from './image-replica-delete.ts';
 import { replicateImage } from './image-replicate.ts';
 import { importImage } from './image-import.ts';
+import { migrateVolume } from './volume-migrate.ts';
 import { uploadVolume } from './volume-upload.ts';
 import { addPrimaryStorage, refreshPrimaryStorage } from './primary-storage.ts';
 import { attachPrimaryStorage, detachPrimaryStorage } from './primary-storage-clusters.ts';
@@ -46,6 +47,7 @@ export const WORKFLOWS = [
   resizeVolume,
   deleteVolumes,
   uploadVolume,
+  migrateVolume,
   emptyTrash,
   scanPrimaryStorage,
   scanBackupStorage,

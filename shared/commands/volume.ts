@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { Bytes, Id, ImageFormat, Name, Sha256, VolumeKind } from '../model.ts';
 import { command } from './command.ts';
 import { Published } from './image.ts';
-import { NewImageRef, PoolRef, StoreRef } from './refs.ts';
+import { NewImageRef, PoolRef, StoreRef, TransferSummary } from './refs.ts';
 
 export const volumeCommands = [
   command({
@@ -45,6 +45,10 @@ export const volumeCommands = [
     input: z.strictObject({
       pool: PoolRef,
       volumeIds: z.array(Id).min(1).max(1000),
+      unchanged: z
+        .strictObject({ layerId: Id, version: z.string() })
+        .optional()
+        .describe('of one volume: refuses where it was written to since it had this version'),
       forGood: z.boolean().optional().describe('they were never in use: they leave the trash at once'),
     }),
     output: z.object({ trashed: z.array(Id) }),
@@ -61,6 +65,25 @@ export const volumeCommands = [
     summary: 'Tells what size a volume has, whatever its rows and notes say',
     input: z.strictObject({ pool: PoolRef, volumeId: Id, layerId: Id }),
     output: z.object({ size: Bytes }),
+  }),
+  command({
+    kind: 'volume.copy',
+    summary: 'Copies a volume into another pool of this host, and reads the copy back; the volume itself stays as it is',
+    input: z.strictObject({
+      from: PoolRef,
+      to: PoolRef,
+      volume: z.strictObject({ id: Id, layerId: Id, name: Name.optional(), kind: VolumeKind.optional() }),
+      backing: z
+        .strictObject({ imageId: Id, format: ImageFormat, digest: Sha256 })
+        .nullable()
+        .describe('the cached image that the copy is to stand on, as the volume does; null: it is to stand alone'),
+    }),
+    output: z.object({
+      size: Bytes,
+      allocated: Bytes,
+      version: z.string().describe('of what was copied: for `unchanged` of volume.delete'),
+      transfer: TransferSummary.nullable().describe('null where qemu-img made the copy'),
+    }),
   }),
   command({
     kind: 'volume.upload',

@@ -95,6 +95,25 @@ export const volumeRoutes = routes({
     status: 202,
     output: Operation,
   },
+  migrateVolume: {
+    method: 'post',
+    path: '/api/v1/volumes/:ref/migrate',
+    role: 'operator',
+    tag: 'volumes',
+    summary: 'Move a volume that no program has open to another primary storage, through a host that sees both',
+    params: ref,
+    body: z.strictObject({
+      primaryStorage: z.string().describe('where it goes'),
+      host: z.string().optional().describe('that moves it; on a local storage it lies there afterwards'),
+      flatten: z
+        .boolean()
+        .default(false)
+        .describe('it stands alone afterwards; else on its image, where both storages keep files'),
+    }),
+    starts: true,
+    status: 202,
+    output: Operation,
+  },
   deleteVolume: {
     method: 'delete',
     path: '/api/v1/volumes/:ref',

@@ -76,6 +76,23 @@ describe('a primary storage on Ceph', function () {
     assert.equal((await images()).length, 1);
   });
 
+  it('volumes move there from a host and back, and stand alone afterwards', async () => {
+    const pool = await house.addPool('fast');
+    await done(api.createVolumes({ body: { name: 'mover', image: 'base', primaryStorage: 'fast', host: 'host-2' } }, WAIT));
+    const there = await done(api.migrateVolume({ params: { ref: 'mover' }, body: { primaryStorage: 'ceph' } }, WAIT));
+    assert.equal(there.output!.linked, false);
+    const { path, format } = await volume('mover');
+    assert.deepEqual([format, (await images()).includes(path!)], ['raw', true]);
+    const back = { primaryStorage: 'fast', host: 'host-1' };
+    await done(api.migrateVolume({ params: { ref: 'mover' }, body: back }, WAIT));
+    const { id } = await volume('mover');
+    assert.ok(!(await images()).some(name => name.includes(id)));
+    await sameContent(house.volumeFile(pool(1), await volume('mover')), { path: disk, format: 'raw' });
+    for (const ref of ['ceph', 'fast'])
+      assert.deepEqual((await done(api.scanPrimaryStorage({ params: { ref }, body: {} }, WAIT))).output!.differences, []);
+    await done(api.deleteVolume({ params: { ref: 'mover' } }, WAIT));
+  });
+
   it('is given up once nothing is left on it', async () => {
     await done(api.createVolumes({ body: { name: 'last', size: MiB, primaryStorage: 'ceph' } }, WAIT));
     await assert.rejects(done(api.deletePrimaryStorage({ params: { ref: 'ceph' } }, WAIT)), failsWith('IN_USE'));

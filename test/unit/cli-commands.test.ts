@@ -239,6 +239,11 @@ describe('cistern: commands', () => {
       ['primary-storage', 'maintain', 'fast', '--cancel', '--deadline', '60'],
       { params: { ref: 'fast' }, body: { cancel: true, deadlineSeconds: 60 } },
     ],
+    [
+      'migrateVolume',
+      ['volume', 'migrate', 'web-1', 'shared', '--host', 'kvm1'],
+      { params: { ref: 'web-1' }, body: { primaryStorage: 'shared', host: 'kvm1', flatten: false } },
+    ],
     ['scanBackupStorage', ['backup-storage', 'scan', 'vault', '--adopt'], { params: { ref: 'vault' }, body: { adopt: true } }],
     ['validateBackupStorage', ['backup-storage', 'validate', 'vault'], { params: { ref: 'vault' } }],
     ['getController', ['controller', 'show']],

@@ -109,6 +109,7 @@ export async function startTestController(replace: Partial<Handlers> = {}): Prom
     getController: () => ({ version: '9.9.9', recovery: null }),
     resumeController: () => operation(),
     maintainPrimaryStorage: () => operation(),
+    migrateVolume: () => operation(),
     scanPrimaryStorage: () => operation(),
     scanBackupStorage: () => operation(),
     validateBackupStorage: () =>

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { exec } from '../conformance/primary-targets.ts';
 import { newId } from '../../shared/id.ts';
 import { assertShows, code, type Host, makeDisk, MiB, ref, startHost } from './commands-host.ts';
 import { cloneImage, fillCache, type Image, importDisk, type Pool, type Store } from './commands-steps.ts';
@@ -43,6 +44,22 @@ describe('commands of volumes', function () {
       host.run('volume.create', { pool: ref(pool), volumes: twice, size, backing: null }),
       code('BAD_REQUEST'),
     );
+  });
+
+  it('are copied into another pool, and taken away only where nobody has written to them since', async () => {
+    const other = await host.pool();
+    const [volume] = [{ id: newId(), layerId: newId() }];
+    await host.run('volume.create', { pool: ref(pool), volumes: [volume], size, backing: null });
+    const { version } = await host.run('volume.copy', { from: ref(pool), to: ref(other), volume, backing: null });
+    const take = { pool: ref(pool), volumeIds: [volume.id], unchanged: { layerId: volume.layerId, version } };
+    const layer = join(pool.path, 'volumes', volume.id, `${volume.layerId}.qcow2`);
+    await exec('qemu-io', ['-f', 'qcow2', '-c', 'write -q 0 4k', layer]);
+    await assert.rejects(host.run('volume.delete', take), code('VOLUME_IN_USE'));
+    assert.deepEqual(await readdir(join(pool.path, 'trash')), []);
+    const again = await host.run('volume.copy', { from: ref(pool), to: ref(other), volume, backing: null });
+    take.unchanged.version = again.version;
+    assert.deepEqual(await host.run('volume.delete', take), { trashed: [volume.id] });
+    assert.deepEqual(await host.run('volume.delete', take), { trashed: [volume.id] });
   });
 
   it('grow, and the new size is what an upload of them has', async () => {

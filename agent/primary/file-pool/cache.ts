@@ -73,7 +73,7 @@ export async function evict(pool: OpenPool, imageId: string): Promise<{ freed: n
   holds.set(folder, -1);
   try {
     await finishRemovals(pool, 'image');
-    await sweepFills(pool, imageId);
+    await sweepFills(pool, [imageId]);
     using held = await holdEntry(entryPath(pool, 'cache', imageId));
     if (held === undefined) return { freed: 0 };
     for (const area of ['volumes', 'trash'] as const) {

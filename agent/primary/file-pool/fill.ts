@@ -38,16 +38,17 @@ export async function openFill(pool: OpenPool, imageId: string): Promise<Fill> {
   return { path: folder.path, name: path, keep: () => owner.dispose(), [Symbol.asyncDispose]: () => (removed ??= remove()) };
 }
 
-/** Removes what was left of one image, or of all whose last attempt is a day ago. */
-export async function sweepFills(pool: OpenPool, imageId?: string): Promise<void> {
+/** Removes what was left of these images, or of all whose last attempt is a day ago. */
+export async function sweepFills(pool: OpenPool, ids?: readonly string[]): Promise<void> {
   const tmp = areaPath(pool, 'tmp');
   try {
-    const found = imageId === undefined ? await readdir(tmp) : [PREFIX + checkId(imageId)];
-    const names = found.filter(one => one.startsWith(PREFIX) && isId(one.slice(PREFIX.length)));
+    const wanted = ids && new Set(ids.map(id => PREFIX + checkId(id)));
+    const found = await readdir(tmp);
+    const names = found.filter(one => one.startsWith(PREFIX) && isId(one.slice(PREFIX.length)) && (wanted?.has(one) ?? true));
     if (names.length === 0) return;
-    const oldest = imageId === undefined ? (await clockOf(tmp)) - KEEP_HOURS * 3600_000 : 0;
+    const oldest = wanted === undefined ? (await clockOf(tmp)) - KEEP_HOURS * 3600_000 : 0;
     for (const name of names)
-      if (imageId !== undefined || (await lastTouched(join(tmp, name))) < oldest) await removeTree(join(tmp, name));
+      if (wanted !== undefined || (await lastTouched(join(tmp, name))) < oldest) await removeTree(join(tmp, name));
   } catch (error) {
     throw poolError(error, `removing what was left of images in ${pool.root}`);
   }

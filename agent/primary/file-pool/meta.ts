@@ -6,7 +6,7 @@ import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { CisternError } from '../../../shared/errors.ts';
 import { Bytes, Id, ImageFormat, Name, Sha256, Time, VolumeKind } from '../../../shared/model.ts';
-import { shown } from '../../host/held.ts';
+import { isHeld, shown } from '../../host/held.ts';
 import { foreign, poolError } from './paths.ts';
 
 /** `cache/<imageId>/meta.json`: what the cached file is, as the image's manifest told. */
@@ -115,12 +115,11 @@ export async function createFile(path: string, text: string | Uint8Array, mode =
 }
 
 const fsync = promisify(fs.fsync);
-const HELD = /^\/proc\/self\/fd\/\d+$/;
 
 /** Makes a file's data, or a folder's names, durable. Only the slow call leaves this thread: this is on the way of every new volume. */
 export async function syncPath(path: string): Promise<void> {
   // a pipe in a file's place would be waited for; `.` makes dirname() of something held lead to the folder, not to the link in /proc
-  const at = HELD.test(path) ? `${path}/.` : path;
+  const at = isHeld(path) ? `${path}/.` : path;
   const fd = fs.openSync(at, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     await fsync(fd);

@@ -84,7 +84,7 @@ export async function createVolumes(
   return { allocated: folder === undefined ? 0 : await allocated(folder.path) };
 }
 
-async function checkBacking(pool: OpenPool, backing: Backing, size: number, signal: AbortSignal): Promise<void> {
+export async function checkBacking(pool: OpenPool, backing: Backing, size: number, signal: AbortSignal): Promise<void> {
   const image = await cached(pool, backing.imageId, backing.format);
   if (image === undefined)
     throw new CisternError(

@@ -47,6 +47,7 @@ export function addVolumeCommands(runtime: Runtime, program: Command): void {
     }),
   );
   addUpload(runtime, volume);
+  addMigrate(runtime, volume);
   withWait(
     leaf(runtime, volume, {
       usage: 'delete <volume...>',
@@ -154,6 +155,23 @@ function addUpload(runtime: Runtime, volume: Command): void {
       .addOption(new Option('--format <format>', 'of the image (default: qcow2)').choices(ImageFormat.options))
       .option('--compress', 'compress the image')
       .option('--backup-storage <backup-storage>', 'where a replica goes; may be repeated; else the one with most room', collect),
+  );
+}
+
+function addMigrate(runtime: Runtime, volume: Command): void {
+  withWait(
+    leaf(runtime, volume, {
+      usage: 'migrate <volume> <primary-storage>',
+      summary: 'Move a volume that no program has open to another primary storage, through a host that sees both',
+      examples: ['volume migrate web-1 shared', 'volume migrate web-1 ceph --flatten'],
+      action: call => {
+        const { host, flatten } = call.options as { host?: string; flatten?: boolean };
+        const body = { primaryStorage: call.args[1]!, host, flatten };
+        return runOperation(call, options => call.client.migrateVolume({ params: { ref: call.args[0]! }, body }, options));
+      },
+    })
+      .option('--host <host>', 'that moves it; on a local storage it lies there afterwards')
+      .option('--flatten', 'it stands alone afterwards; else on its image, where both storages keep files'),
   );
 }
 
