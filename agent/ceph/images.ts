@@ -21,10 +21,12 @@ export async function listImages(cluster: Cluster): Promise<string[]> {
   return Array.isArray(names) ? names.filter(name => typeof name === 'string') : [];
 }
 
+/** What an image has that is made for an object of `size` bytes. */
+export const imageSize = (size: number): number => Math.max(1, Math.ceil(size / BLOCK)) * BLOCK;
+
 /** A new image without bytes. Only `layering`: the locks of other features would hold up the one that goes on after a crash. */
 export async function makeImage(cluster: Cluster, image: string, size: number): Promise<void> {
-  const whole = Math.max(1, Math.ceil(size / BLOCK)) * BLOCK;
-  await cluster.call('rbd', ['create', '--size', `${whole}B`, '--image-feature', 'layering', '--', specOf(cluster, image)]);
+  await cluster.call('rbd', ['create', '--size', `${imageSize(size)}B`, '--image-feature', 'layering', '--', specOf(cluster, image)]);
   await cluster.call('rbd', ['image-meta', 'set', '--', specOf(cluster, image), SIZE_KEY, String(size)]);
 }
 

@@ -27,7 +27,12 @@ export async function comparePool(trx: Reader, pool: FoundPool): Promise<Found[]
   const known = new Map(rows.map(row => [row.id, row]));
   const doomed = await doomedVolumes(trx, pool.storageId);
   const images = new Set((await trx.selectFrom('images').select('id').execute()).map(image => image.id));
-  const others = await trx.selectFrom('volumes').select('id').where('primary_storage_id', '<>', pool.storageId).execute();
+  const others = await trx
+    .selectFrom('volumes')
+    .select('id')
+    .where('primary_storage_id', '<>', pool.storageId)
+    .where('status', 'in', ['creating', 'ready', 'deleting'])
+    .execute();
   const elsewhere = new Set(others.map(row => row.id));
   const lies = new Set([...pool.volumes, ...pool.trash].map(found => found.id));
   const on = pool.hostId === '' ? {} : { hostId: pool.hostId };

@@ -39,7 +39,12 @@ export async function adoptVolume(
     deleted_at: trashed ? new Date().toISOString() : null,
     deleted_elapsed: trashed ? elapsedNow() : null,
   };
-  await trx.insertInto('volumes').values(row).execute();
+  // it may be known as missing elsewhere: from before it was moved here
+  await trx
+    .insertInto('volumes')
+    .values(row)
+    .onConflict(c => c.column('id').doUpdateSet(row))
+    .execute();
   await events.append(trx, 'volume.adopted', { kind: 'volume', id }, `volume ${name} was adopted: nobody knew of it`);
   return { name };
 }

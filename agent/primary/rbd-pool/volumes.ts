@@ -2,7 +2,7 @@ import { CisternError } from '../../../shared/errors.ts';
 import { clone, createImage, infoOf, resizeImage, usedBytes, watchers } from '../../ceph/clones.ts';
 import type { Cluster } from '../../ceph/cluster.ts';
 import { isCode } from '../../ceph/errors.ts';
-import { removeImage } from '../../ceph/images.ts';
+import { imageSize, removeImage } from '../../ceph/images.ts';
 import { removeObjects } from '../../ceph/objects.ts';
 import { startNbd } from '../../ceph/server.ts';
 import { throwIfAborted } from '../../host/run.ts';
@@ -11,7 +11,7 @@ import type { NewVolumes } from '../file-pool/volumes.ts';
 import { cached, titleOf } from './cache.ts';
 import { each } from './each.ts';
 import { BASE, imageName } from './names.ts';
-import { readNote, VolumeNote, writeNote } from './notes.ts';
+import { type CacheNote, readNote, VolumeNote, writeNote } from './notes.ts';
 
 /**
  * Makes all of the volumes or none. The image comes first and its note then: whose note is missing was cut short in between, and is told by
@@ -47,7 +47,8 @@ export async function createVolumes(
     });
     throw error;
   }
-  return { allocated: (await usedBytes(cluster, names[0])).get(names[0]!) ?? 0 };
+  // a new one has no blocks of its own
+  return { allocated: made.length > 0 ? 0 : ((await usedBytes(cluster, names[0])).get(names[0]!) ?? 0) };
 }
 
 const noteOf = (spec: VolumeSpec, { size, backing }: NewVolumes): VolumeNote => ({
@@ -58,9 +59,24 @@ const noteOf = (spec: VolumeSpec, { size, backing }: NewVolumes): VolumeNote => 
   createdAt: new Date().toISOString(),
 });
 
-/** Returns the size of the RBD image that clones are made of. */
-async function checkBacking(cluster: Cluster, backing: Backing, size: number): Promise<number | undefined> {
-  const image = await cached(cluster, backing.imageId, backing.format);
+/** Notes of cached images that clones were made of: to read one takes as long as to make a clone. One that has changed has another digest. */
+const seen = new Map<string, CacheNote>();
+const SEEN_MOST = 1000;
+
+async function noteOfImage(cluster: Cluster, { imageId, format, digest }: Backing): Promise<CacheNote | undefined> {
+  const key = `${imageId} in ${cluster.name}`;
+  const known = seen.get(key);
+  if (known?.digest === digest && known.format === format) return known;
+  const note = await cached(cluster, imageId, format);
+  if (seen.size >= SEEN_MOST) seen.clear();
+  if (note) seen.set(key, note);
+  else seen.delete(key);
+  return note;
+}
+
+/** Returns the size of the RBD image that clones are made of. Whether that still is there, making one shows. */
+async function checkBacking(cluster: Cluster, backing: Backing, size: number): Promise<number> {
+  const image = await noteOfImage(cluster, backing);
   const about = `making volumes in ${cluster.name}: the image ${backing.imageId}`;
   if (image === undefined) throw new CisternError('NOT_FOUND', `${about} (${backing.format}) is not in its cache`);
   if (image.digest !== backing.digest)
@@ -70,7 +86,7 @@ async function checkBacking(cluster: Cluster, backing: Backing, size: number): P
     );
   if (size < image.virtualSize)
     throw new CisternError('BAD_REQUEST', `${about} has a disk of ${image.virtualSize} bytes, and ${size} are less`);
-  return (await infoOf(cluster, `${imageName('cache', backing.imageId)}@${BASE}`))?.size;
+  return imageSize(image.content.size);
 }
 
 /** false where one of that name is there. */
@@ -81,6 +97,7 @@ async function makeImage(cluster: Cluster, name: string, { size, backing }: NewV
     return await clone(cluster, image, BASE, name);
   } catch (error) {
     if (!isCode(error, 'OBJECT_MISSING')) throw error;
+    seen.delete(`${backing.imageId} in ${cluster.name}`);
     throw new CisternError('CACHE_DAMAGED', `the cached image ${titleOf(cluster, image)} is not there, only the note of it`, {
       cause: error,
     });
