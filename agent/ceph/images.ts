@@ -26,7 +26,15 @@ export const imageSize = (size: number): number => Math.max(1, Math.ceil(size / 
 
 /** A new image without bytes. Only `layering`: the locks of other features would hold up the one that goes on after a crash. */
 export async function makeImage(cluster: Cluster, image: string, size: number): Promise<void> {
-  await cluster.call('rbd', ['create', '--size', `${imageSize(size)}B`, '--image-feature', 'layering', '--', specOf(cluster, image)]);
+  await cluster.call('rbd', [
+    'create',
+    '--size',
+    `${imageSize(size)}B`,
+    '--image-feature',
+    'layering',
+    '--',
+    specOf(cluster, image),
+  ]);
   await cluster.call('rbd', ['image-meta', 'set', '--', specOf(cluster, image), SIZE_KEY, String(size)]);
 }
 

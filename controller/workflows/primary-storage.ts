@@ -1,10 +1,12 @@
 import { CisternError } from '../../shared/errors.ts';
 import { newId } from '../../shared/id.ts';
+import type { PoolCapacity } from '../../shared/model.ts';
 import { claimName, findCluster, findPrimaryStorage } from '../db/find.ts';
 import type { Row } from '../db/schema.ts';
 import { connectPool } from '../fleet/connect.ts';
 import { driverFacts, withoutSecrets } from '../fleet/refs.ts';
 import type { Workflow } from '../operations/workflow.ts';
+import { poolCapacity } from '../policy/capacity.ts';
 import { measurePool } from '../policy/measure.ts';
 import { attach, connectAll, connectedHosts, forget, type HostRef } from './primary-storage-hosts.ts';
 
@@ -76,6 +78,14 @@ export const addPrimaryStorage: Workflow<AddRequest, AddPlan> = {
   },
 };
 
+/** Bytes by which what is measured differs from what was known: what guests have written since, or what somebody else did. */
+const driftOf = (known: Partial<PoolCapacity>, measured: Partial<PoolCapacity> & { hostId: string }) => ({
+  ...(measured.hostId !== '' && { hostId: measured.hostId }),
+  ...Object.fromEntries(
+    (['available', 'volumes', 'cache', 'trash'] as const).map(kind => [kind, (measured[kind] ?? 0) - (known[kind] ?? 0)]),
+  ),
+});
+
 /** Connects every host again and measures what the pool holds. */
 export const refreshPrimaryStorage: Workflow<{ ref: string }, AddPlan> = {
   kind: 'primary-storage.refresh',
@@ -99,7 +109,15 @@ export const refreshPrimaryStorage: Workflow<{ ref: string }, AddPlan> = {
       async () =>
         void (await Promise.all(plan.hosts.map(host => connectPool(op.services, plan.storageId, host.id, op.signal())))),
     );
+    const { db } = op.services;
+    const capacity = async () => {
+      const storage = await findPrimaryStorage(db.read, plan.storageId);
+      const parts = storage.shared ? [''] : plan.hosts.map(host => host.id);
+      return Promise.all(parts.map(async hostId => ({ hostId, ...(await poolCapacity(db.read, storage, hostId)) })));
+    };
+    const known = await op.step('see what is known', capacity);
     await op.step('measure', () => measurePool(op.services, plan.storageId, op.signal()));
-    op.finish({ primaryStorageId: plan.storageId });
+    const measured = await op.step('see what was measured', capacity);
+    op.finish({ primaryStorageId: plan.storageId, drift: measured.map((part, i) => driftOf(known[i]!, part)) });
   },
 };

@@ -74,6 +74,9 @@ describe('a thousand linked clones of one image', function () {
       trash: taken('trash'),
     });
     assert.deepEqual(await reckoned(), onDisk(COUNT));
+    const { output } = await done(api.refreshPrimaryStorage({ params: { ref: 'fast' } }, WAIT));
+    const [drift] = output!.drift as Record<string, number>[];
+    assert.deepEqual([drift!.volumes, drift!.cache, drift!.trash], [0, 0, 0], 'nothing drifts from what was measured');
     const volumes = (await listed()).map(volume => volume.id);
     await done(api.deleteVolumes({ body: { volumes: volumes.slice(0, COUNT / 2) } }, WAIT));
     assert.deepEqual(await reckoned(), onDisk(COUNT / 2));
