@@ -14,12 +14,12 @@ export async function tempFolder(): Promise<AsyncDisposable & { path: string }> 
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
 
-/** A file of random bytes with holes: `holes` are part numbers. */
+/** A file of random bytes with holes: `holes` are part numbers. No other part is all zeros, be it one byte long. */
 export async function makeImage(path: string, size: number, holes: number[] = [], part = PART): Promise<void> {
   await using file = await open(path, 'w');
   await file.truncate(size);
   for (let at = 0, index = 0; at < size; at += part, index++) {
-    if (!holes.includes(index)) await file.write(randomBytes(Math.min(part, size - at)), 0, undefined, at);
+    if (!holes.includes(index)) await file.write(randomBytes(Math.min(part, size - at)).fill(1, 0, 1), 0, undefined, at);
   }
 }
 

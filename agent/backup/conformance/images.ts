@@ -8,13 +8,13 @@ import { type Case, type Ground, must, mustFail, PART } from './case.ts';
 
 const pathOf = (id: string): string => `images/${id}/image.raw`;
 
-/** A file of random bytes; `holes` are numbers of parts that are left out. */
+/** A file of random bytes; `holes` are numbers of parts that are left out. No other part is all zeros, be it one byte long. */
 async function makeFile({ folder }: Ground, size: number, holes: number[] = []): Promise<string> {
   const path = join(folder, newId());
   await using file = await open(path, 'wx', 0o600);
   await file.truncate(size);
   for (let at = 0, part = 0; at < size; at += PART, part++)
-    if (!holes.includes(part)) await file.write(randomBytes(Math.min(PART, size - at)), 0, undefined, at);
+    if (!holes.includes(part)) await file.write(randomBytes(Math.min(PART, size - at)).fill(1, 0, 1), 0, undefined, at);
   return path;
 }
 
