@@ -1,7 +1,8 @@
 /** Snapshots of images, and clones that stand on them. */
+import { randomBytes } from 'node:crypto';
 import type { Cluster } from './cluster.ts';
 import { isCode, isThere } from './errors.ts';
-import { specOf } from './images.ts';
+import { removeImage, specOf } from './images.ts';
 
 export interface ImageInfo {
   modify_timestamp?: string;
@@ -31,6 +32,35 @@ export async function unprotect(cluster: Cluster, image: string, snapshot: strin
     await cluster.call('rbd', ['snap', 'rm', '--no-progress', '--', spec]);
   } catch (error) {
     if (!isCode(error, 'OBJECT_MISSING')) throw error;
+  }
+}
+
+const READING = 'read-';
+
+/** A new snapshot of what an image holds now, for one who reads it; to be removed after that. */
+export async function snapshotToRead(cluster: Cluster, image: string): Promise<string> {
+  const name = `${READING}${randomBytes(6).toString('hex')}`;
+  await cluster.call('rbd', ['snap', 'create', '--no-progress', '--', `${specOf(cluster, image)}@${name}`]);
+  return name;
+}
+
+/** Succeeds where it is gone. */
+export async function removeSnapshot(cluster: Cluster, image: string, snapshot: string): Promise<void> {
+  await cluster
+    .call('rbd', ['snap', 'rm', '--no-progress', '--', `${specOf(cluster, image)}@${snapshot}`])
+    .catch((error: unknown) => {
+      if (!isCode(error, 'OBJECT_MISSING')) throw error;
+    });
+}
+
+/** Removes an image with the snapshots that readers left who died. */
+export async function removeWithSnapshots(cluster: Cluster, image: string): Promise<void> {
+  try {
+    await removeImage(cluster, image);
+  } catch (error) {
+    if (!/has snapshots/.test(String(error))) throw error;
+    await cluster.call('rbd', ['snap', 'purge', '--no-progress', '--', specOf(cluster, image)]);
+    await removeImage(cluster, image);
   }
 }
 

@@ -8,6 +8,11 @@ export function isNoRoom(error: unknown): boolean {
 
 const NAMELESS = /UNKNOWN: unknown error|Unknown system error -\d+: Unknown system error -\d+/;
 
+/** Whether an NFS server does not know any more what was opened or mounted. Node has no name for this one either. */
+export const isStale = (error: unknown): boolean => ((error ?? {}) as NodeJS.ErrnoException).errno === -constants.errno.ESTALE;
+
 /** What a failed system call says. */
-export const saidOf = (error: Error): string =>
-  isNoRoom(error) ? error.message.replace(NAMELESS, 'EDQUOT: disk quota exceeded') : error.message;
+export function saidOf(error: Error): string {
+  if (isStale(error)) return error.message.replace(NAMELESS, 'ESTALE: stale file handle');
+  return isNoRoom(error) ? error.message.replace(NAMELESS, 'EDQUOT: disk quota exceeded') : error.message;
+}

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { CisternError, wrapError } from '../../shared/errors.ts';
 import { mountAt, mountNfs, unmount } from '../host/mount.ts';
+import { isStale } from '../host/no-room.ts';
 import type { PrimaryDriver } from './driver.ts';
 import { FILE_VOLUMES, openFilePool } from './file-pool.ts';
 import { checkId } from './file-pool/paths.ts';
@@ -33,9 +34,16 @@ export const nfs: PrimaryDriver<NfsConfig> = {
   async connect({ id, config }, { initialize, signal, mountDir }) {
     const target = join(mountDir, checkId(id));
     return inTurn(target, async () => {
-      const mountedHere = await mount(target, config, signal);
+      const open = () => openFilePool({ path: target, id, type: 'nfs', shared: true, initialize });
+      let mountedHere = await mount(target, config, signal);
       try {
-        return await openFilePool({ path: target, id, type: 'nfs', shared: true, initialize });
+        return await open().catch(async (error: unknown) => {
+          if (mountedHere || !(error instanceof Error && isStale(error.cause))) throw error;
+          // the server has another folder there now: the kernel never asks for it by name again while the old one is mounted
+          await unmount(target, { lazy: true, signal });
+          mountedHere = await mount(target, config, signal);
+          return open();
+        });
       } catch (error) {
         if (mountedHere) await undo(target, error);
         throw error;
@@ -55,7 +63,7 @@ export const nfs: PrimaryDriver<NfsConfig> = {
 async function mount(target: string, config: NfsConfig, signal: AbortSignal): Promise<boolean> {
   await mkdir(target, { recursive: true, mode: 0o755 }).catch((error: NodeJS.ErrnoException) => {
     // a mount whose server is gone: mkdir says EEXIST, or cannot look at it
-    if (error.code !== 'EEXIST') throw wrapError(error, 'MOUNT_FAILED', `making the mount point ${target}`);
+    if (error.code !== 'EEXIST' && !isStale(error)) throw wrapError(error, 'MOUNT_FAILED', `making the mount point ${target}`);
   });
   const before = await mountAt(target);
   try {

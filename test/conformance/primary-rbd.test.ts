@@ -256,6 +256,27 @@ describe('primary storage: rbd', function () {
     await assert.rejects(pool.resizeVolume(spec!.id, spec!.layerId, MiB, signal), code('BAD_REQUEST'));
   });
 
+  it('a volume is read as it was at first, whoever writes to it meanwhile; a reader that died does not keep it', async () => {
+    const pool = await newPool();
+    const [spec] = volumes(1);
+    await make(pool, [spec!], 8 * MiB);
+    const image = { driver: 'rbd', pool: 'rbd', namespace: config.namespace, image: `volume-${spec!.id}`, conf: ceph.conf };
+    const write = (pattern: number) =>
+      exec('qemu-io', ['-c', `write -q -P ${pattern} 0 8M`, `json:${JSON.stringify({ driver: 'raw', file: image })}`]);
+    await write(1);
+    {
+      await using layer = await pool.volumeFile(spec!.id, spec!.layerId);
+      await write(2);
+      const copy = join(outside, 'point.raw');
+      await convert({ source: layer, target: copy, targetFormat: 'raw', virtualSize: 8 * MiB });
+      assert.ok((await readFile(copy)).every(byte => byte === 1));
+    }
+    await cephTool(ceph, 'rbd', ['snap', 'create', '--no-progress', `rbd/${config.namespace}/volume-${spec!.id}@read-left`]);
+    await pool.trash([spec!.id], signal);
+    assert.deepEqual((await pool.purge([spec!.id], null, signal)).removed, [spec!.id]);
+    assert.deepEqual(await names(), []);
+  });
+
   it('a hundred come at once; a cancel in the middle leaves none', async () => {
     const pool = await newPool();
     const id = await cacheImage(pool);

@@ -3,7 +3,7 @@ import { lstat } from 'node:fs/promises';
 import { isAbsolute, join, normalize } from 'node:path';
 import { CisternError, type ErrorCode } from '../../../shared/errors.ts';
 import { type Held, holdFile, holdFolder, shown } from '../../host/held.ts';
-import { isNoRoom, saidOf } from '../../host/no-room.ts';
+import { isNoRoom, isStale, saidOf } from '../../host/no-room.ts';
 
 /** Whether a pool may be told to lie there. */
 export const isPoolPath = (path: string): boolean =>
@@ -94,7 +94,7 @@ export async function fileStat(path: string): Promise<{ size: number } | undefin
 export const foreign = (path: string, expected: string): CisternError =>
   new CisternError('IO_ERROR', `${shown(path)} is not a plain ${expected}: somebody changed the pool; it was left as it is`);
 
-const GONE = ['EROFS', 'ESTALE', 'ENOTCONN', 'ETIMEDOUT', 'EHOSTDOWN', 'ENODEV', 'ENXIO'];
+const GONE = ['EROFS', 'ENOTCONN', 'ETIMEDOUT', 'EHOSTDOWN', 'ENODEV', 'ENXIO'];
 
 /** Whether a call failed for want of room. */
 export const isFull = (error: unknown): boolean =>
@@ -108,7 +108,8 @@ const saysOf = (error: unknown, codes: string[], words: RegExp): boolean =>
     ? ['IO_ERROR', 'TOOL_FAILED'].includes(error.code) && words.test(error.message)
     : codes.includes((error as NodeJS.ErrnoException).code ?? '');
 const isBroken = (error: unknown): boolean => saysOf(error, ['EIO'], /\bEIO\b|input\/output error/i);
-const isGone = (error: unknown): boolean => saysOf(error, GONE, /\bEROFS\b|read-only file system/i);
+const isGone = (error: unknown): boolean =>
+  isStale(error) || saysOf(error, GONE, /\bEROFS\b|read-only file system|stale file handle/i);
 
 /** A failed system call on a pool as the error a user should see: POOL_FULL, POOL_IO_ERROR, POOL_UNAVAILABLE or IO_ERROR. Cancels pass through. */
 export function poolError(error: unknown, tried: string): Error {

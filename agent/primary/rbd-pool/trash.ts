@@ -1,7 +1,7 @@
 /** Volumes that were deleted: images of another name, whose note tells when. */
-import { infoOf, usedBytes } from '../../ceph/clones.ts';
+import { infoOf, removeWithSnapshots, usedBytes } from '../../ceph/clones.ts';
 import type { Cluster } from '../../ceph/cluster.ts';
-import { listImages, removeImage, renameImage } from '../../ceph/images.ts';
+import { listImages, renameImage } from '../../ceph/images.ts';
 import { removeObjects } from '../../ceph/objects.ts';
 import { throwIfAborted } from '../../host/run.ts';
 import { each } from './each.ts';
@@ -41,7 +41,7 @@ export async function restore(cluster: Cluster, volumeIds: string[]): Promise<st
 
 export async function discard(cluster: Cluster, volumeIds: string[]): Promise<void> {
   await each(volumeIds, async id => {
-    await removeImage(cluster, imageName('trash', id));
+    await removeWithSnapshots(cluster, imageName('trash', id));
     await removeObjects(cluster, [imageName('trash', id)]);
   });
 }

@@ -1,5 +1,14 @@
 import { CisternError } from '../../../shared/errors.ts';
-import { clone, createImage, infoOf, resizeImage, usedBytes, watchers } from '../../ceph/clones.ts';
+import {
+  clone,
+  createImage,
+  infoOf,
+  removeSnapshot,
+  resizeImage,
+  snapshotToRead,
+  usedBytes,
+  watchers,
+} from '../../ceph/clones.ts';
 import type { Cluster } from '../../ceph/cluster.ts';
 import { isCode } from '../../ceph/errors.ts';
 import { imageSize, removeImage } from '../../ceph/images.ts';
@@ -138,13 +147,17 @@ export async function refuseOpen(cluster: Cluster, volumeId: string): Promise<vo
     );
 }
 
-/** The volume behind a socket of this host. */
+/** The volume as it is now, behind a socket of this host: a snapshot, since Ceph does not keep a VM from beginning to write to it. */
 export async function volumeFile(cluster: Cluster, volumeId: string, layerId: string): Promise<OpenDisk> {
   const { name } = await find(cluster, volumeId, layerId);
   await refuseOpen(cluster, volumeId);
   const title = titleOf(cluster, name);
-  const { socket, stop } = await startNbd(cluster, { image: name, readOnly: true, name: title });
-  return { path: socket, nbd: true, format: 'raw', [Symbol.asyncDispose]: stop };
+  await using opened = new AsyncDisposableStack();
+  const snapshot = opened.adopt(await snapshotToRead(cluster, name), one => removeSnapshot(cluster, name, one));
+  const { socket, stop } = await startNbd(cluster, { image: name, snapshot, readOnly: true, name: title });
+  opened.defer(stop);
+  const owner = opened.move();
+  return { path: socket, nbd: true, format: 'raw', [Symbol.asyncDispose]: () => owner.disposeAsync() };
 }
 
 /** Grows a volume to `size` bytes; the same size again is no error, less is BAD_REQUEST. VOLUME_IN_USE while somebody has it open. */
